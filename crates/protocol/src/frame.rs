@@ -1,0 +1,214 @@
+//! The envelope around every message.
+//!
+//! ```text
+//! offset  size  field
+//!      0     4  length of the header in bytes, little-endian
+//!      4     4  length of the payload in bytes, little-endian
+//!      8     2  kind of the message, little-endian
+//!     10     2  zero
+//!     12        header (a MessagePack map), then payload (raw bytes)
+//! ```
+
+use std::io::{self, Read};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// The size of the fixed part in front of every frame.
+pub const PREFIX_BYTES: usize = 12;
+/// The longest header: 16 MiB. Headers hold addresses, parameters and state values.
+pub const MAX_HEADER_BYTES: usize = 16 << 20;
+/// The longest payload: 256 MiB. Payloads hold output vectors.
+pub const MAX_PAYLOAD_BYTES: usize = 256 << 20;
+
+/// One message in its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Which message the header holds.
+    pub kind: u16,
+    /// The message, as a MessagePack map.
+    pub header: Bytes,
+    /// Bytes that would be wasteful to pack.
+    pub payload: Bytes,
+}
+
+impl Frame {
+    /// Appends the frame to `buffer`, as it goes over the wire.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::TooLong`] if a part is over its limit; `buffer` is then unchanged.
+    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), FrameError> {
+        let header_length = checked_length("header", self.header.len(), MAX_HEADER_BYTES)?;
+        let payload_length = checked_length("payload", self.payload.len(), MAX_PAYLOAD_BYTES)?;
+        buffer.reserve(PREFIX_BYTES + self.header.len() + self.payload.len());
+        buffer.put_u32_le(header_length);
+        buffer.put_u32_le(payload_length);
+        buffer.put_u16_le(self.kind);
+        buffer.put_u16_le(0);
+        buffer.put_slice(&self.header);
+        buffer.put_slice(&self.payload);
+        Ok(())
+    }
+
+    /// The frame as it goes over the wire.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frame::encode`].
+    pub fn to_bytes(&self) -> Result<Bytes, FrameError> {
+        let mut buffer = BytesMut::new();
+        self.encode(&mut buffer)?;
+        Ok(buffer.freeze())
+    }
+}
+
+/// Takes the first whole frame out of `buffer`, or `None` while it is incomplete. The lengths are checked as soon as they
+/// are there, before memory is set aside for them.
+///
+/// # Errors
+///
+/// [`FrameError`] if what is there cannot be a frame; the connection is then of no further use.
+pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let prefix = Prefix::parse(prefix)?;
+    let total = PREFIX_BYTES + prefix.header_bytes + prefix.payload_bytes;
+    if buffer.len() < total {
+        buffer.reserve(total - buffer.len());
+        return Ok(None);
+    }
+    buffer.advance(PREFIX_BYTES);
+    let header = buffer.split_to(prefix.header_bytes).freeze();
+    let payload = buffer.split_to(prefix.payload_bytes).freeze();
+    Ok(Some(Frame { kind: prefix.kind, header, payload }))
+}
+
+/// Reads one frame, blocking until it is there; `None` when the other side has closed the connection between frames.
+///
+/// # Errors
+///
+/// An [`io::Error`] of the reader; kind `UnexpectedEof` if the connection ended within a frame, `InvalidData` with a
+/// [`FrameError`] inside if the bytes cannot be a frame.
+pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
+    let mut prefix = [0; PREFIX_BYTES];
+    let first = read_some(reader, &mut prefix)?;
+    if first == 0 {
+        return Ok(None);
+    }
+    reader.read_exact(&mut prefix[first..])?;
+    let prefix = Prefix::parse(&prefix).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let mut body = vec![0; prefix.header_bytes + prefix.payload_bytes];
+    reader.read_exact(&mut body)?;
+    let mut header = Bytes::from(body);
+    let payload = header.split_off(prefix.header_bytes);
+    Ok(Some(Frame { kind: prefix.kind, header, payload }))
+}
+
+/// Reads at least one byte, unless the other side has closed; a signal does not interrupt it.
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+struct Prefix {
+    header_bytes: usize,
+    payload_bytes: usize,
+    kind: u16,
+}
+
+impl Prefix {
+    fn parse(bytes: &[u8; PREFIX_BYTES]) -> Result<Self, FrameError> {
+        let mut rest = &bytes[..];
+        let header_bytes = rest.get_u32_le() as usize;
+        let payload_bytes = rest.get_u32_le() as usize;
+        let kind = rest.get_u16_le();
+        let reserved = rest.get_u16_le();
+        checked_length("header", header_bytes, MAX_HEADER_BYTES)?;
+        checked_length("payload", payload_bytes, MAX_PAYLOAD_BYTES)?;
+        if reserved != 0 {
+            return Err(FrameError::Reserved(reserved));
+        }
+        Ok(Self { header_bytes, payload_bytes, kind })
+    }
+}
+
+fn checked_length(part: &'static str, length: usize, limit: usize) -> Result<u32, FrameError> {
+    let fits = u32::try_from(length).ok().filter(|_| length <= limit);
+    fits.ok_or(FrameError::TooLong { part, length, limit })
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A part is longer than the protocol allows.
+    #[error("a frame's {part} has {length} bytes; at most {limit} are allowed")]
+    TooLong {
+        /// `header` or `payload`.
+        part: &'static str,
+        /// Its length.
+        length: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+    /// The reserved bytes are in use: this is another protocol, or garbage.
+    #[error("a frame's reserved bytes hold {0:#06x} instead of zero")]
+    Reserved(u16),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_frame() -> impl Strategy<Value = Frame> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from);
+        (any::<u16>(), bytes(), bytes()).prop_map(|(kind, header, payload)| Frame { kind, header, payload })
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_fragmentation(frames in proptest::collection::vec(any_frame(), 1..5), step in 1_usize..50) {
+            let mut wire = BytesMut::new();
+            for frame in &frames {
+                frame.encode(&mut wire).unwrap();
+            }
+            let mut buffer = BytesMut::new();
+            let mut decoded = Vec::new();
+            for part in wire.chunks(step) {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = decode(&mut buffer).unwrap() {
+                    decoded.push(frame);
+                }
+            }
+            prop_assert_eq!(decoded, frames);
+            prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes: Vec<u8>) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            while let Ok(Some(_)) = decode(&mut buffer) {}
+            let mut reader = &bytes[..];
+            while let Ok(Some(_)) = read_frame(&mut reader) {}
+        }
+    }
+
+    #[test]
+    fn an_impossible_length_is_refused_from_the_prefix_alone() {
+        let mut buffer = BytesMut::from(&[0xff_u8; PREFIX_BYTES][..]);
+        let error = decode(&mut buffer).unwrap_err();
+        assert_eq!(error, FrameError::TooLong { part: "header", length: 0xffff_ffff, limit: MAX_HEADER_BYTES });
+    }
+
+    #[test]
+    fn an_end_between_frames_differs_from_one_within() {
+        let wire = Frame { kind: 1, header: Bytes::from_static(b"abc"), payload: Bytes::new() }.to_bytes().unwrap();
+        assert!(read_frame(&mut &wire[..0]).unwrap().is_none());
+        assert_eq!(read_frame(&mut &wire[..5]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(read_frame(&mut &wire[..]).unwrap().is_some());
+    }
+}

@@ -1,0 +1,146 @@
+//! The worker's end of the socket pair, shared by the worker loop and the script's questions.
+//!
+//! There is no reader thread: whoever waits for something reads, and puts aside what is meant for others. An idle worker
+//! is therefore woken once for a call, not twice.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use bytes::BytesMut;
+use dunnage_protocol::{AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, ToServer, ToWorker, read_frame};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// A connection to the server. Several threads of a script may use it at once.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    outgoing: Mutex<UnixStream>,
+    incoming: Mutex<Incoming>,
+    last_ask: AtomicU64,
+}
+
+/// What has been read and not yet been asked for.
+#[derive(Debug)]
+struct Incoming {
+    reader: BufReader<UnixStream>,
+    calls: VecDeque<ToWorker>,
+    replies: HashMap<AskId, ReplyOutcome>,
+    cancelled: HashSet<CallId>,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
+        let reader = BufReader::with_capacity(64 << 10, stream.try_clone()?);
+        let incoming = Incoming { reader, calls: VecDeque::new(), replies: HashMap::new(), cancelled: HashSet::new() };
+        Ok(Self { outgoing: Mutex::new(stream), incoming: Mutex::new(incoming), last_ask: AtomicU64::new(0) })
+    }
+
+    /// Sends one message whole.
+    pub(crate) fn send(&self, message: &ToServer) -> Result<(), ConnectionError> {
+        let frame = message.to_frame()?;
+        let mut buffer = BytesMut::new();
+        frame.encode(&mut buffer).map_err(MessageError::from)?;
+        lock(&self.outgoing).write_all(&buffer)?;
+        Ok(())
+    }
+
+    /// Waits for the next message that is no reply and no cancellation; `None` when the server has closed the connection.
+    pub(crate) fn next_call(&self) -> Result<Option<ToWorker>, ConnectionError> {
+        let mut incoming = lock(&self.incoming);
+        loop {
+            if let Some(call) = incoming.calls.pop_front() {
+                return Ok(Some(call));
+            }
+            if !incoming.read_one()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Asks the server and waits for the answer.
+    pub(crate) fn ask(&self, call: Option<CallId>, operation: Operation) -> Result<ReplyOutcome, ConnectionError> {
+        let ask = AskId(self.last_ask.fetch_add(1, Ordering::Relaxed) + 1);
+        self.send(&ToServer::Ask(dunnage_protocol::Ask { ask, call, operation }))?;
+        let mut incoming = lock(&self.incoming);
+        loop {
+            if let Some(outcome) = incoming.replies.remove(&ask) {
+                return Ok(outcome);
+            }
+            if !incoming.read_one()? {
+                return Err(ConnectionError::Closed);
+            }
+        }
+    }
+
+    /// Whether the server has cancelled `call`, as far as it has said so by now. Never waits.
+    pub(crate) fn is_cancelled(&self, call: CallId) -> Result<bool, ConnectionError> {
+        let mut incoming = match self.incoming.try_lock() {
+            Ok(incoming) => incoming,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread of the script is reading; it will note a cancellation, to be seen by the next question.
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        while incoming.is_readable()? {
+            if !incoming.read_one()? {
+                return Err(ConnectionError::Closed);
+            }
+        }
+        Ok(incoming.cancelled.contains(&call))
+    }
+
+    /// Forgets what was noted about a call that has ended.
+    pub(crate) fn end_call(&self, call: CallId) {
+        lock(&self.incoming).cancelled.remove(&call);
+    }
+}
+
+impl Incoming {
+    /// Reads one message and puts it where it belongs; `false` at the end of the connection.
+    fn read_one(&mut self) -> Result<bool, ConnectionError> {
+        let frame: Frame = match read_frame(&mut self.reader)? {
+            Some(frame) => frame,
+            None => return Ok(false),
+        };
+        match ToWorker::from_frame(&frame)? {
+            ToWorker::Reply(Reply { ask, outcome }) => {
+                self.replies.insert(ask, outcome);
+            }
+            ToWorker::Cancel(cancel) => {
+                self.cancelled.insert(cancel.call);
+            }
+            call => self.calls.push_back(call),
+        }
+        Ok(true)
+    }
+
+    fn is_readable(&self) -> io::Result<bool> {
+        if !self.reader.buffer().is_empty() {
+            return Ok(true);
+        }
+        let mut polled = [PollFd::new(self.reader.get_ref(), PollFlags::IN)];
+        let ready = rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        Ok(ready > 0)
+    }
+}
+
+/// A panic while the lock was held leaves nothing half done that a later holder could trip over: each message is put aside
+/// in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the connection is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The server has closed it.
+    #[error("the server has closed the connection")]
+    Closed,
+    /// It failed.
+    #[error("the connection to the server failed")]
+    Io(#[from] io::Error),
+    /// A message made no sense.
+    #[error("the server and this worker do not understand each other")]
+    Message(#[from] MessageError),
+}
