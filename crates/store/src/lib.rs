@@ -1,1 +1,22 @@
-//! x
+//! Jobs, state and versions of one service, kept in a database.
+//!
+//! A [`Store`] is the three traits [`Jobs`], [`State`] and [`Versions`] together.
+//! Every row is scoped by the service the store was opened for. `suite` states in code what every store promises.
+
+mod error;
+mod jobs;
+mod state;
+mod versions;
+
+
+pub use error::StoreError;
+pub use jobs::{
+    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, backoff,
+};
+pub use state::{MAX_KEY_BYTES, State, StateLimits};
+pub use versions::Versions;
+
+/// Everything a service keeps in its database.
+pub trait Store: Jobs + State + Versions {}
+
+impl<T: Jobs + State + Versions> Store for T {}
