@@ -1,0 +1,245 @@
+//! A Lua script as a [`Backend`].
+
+use std::path::Path;
+
+use dunnage_protocol::{CallError, File, Functions, Load, Output, Request, Run};
+use dunnage_runtime::{Answers, Backend, CallHost, Host, Identity};
+use dunnage_types::{JsonObject, VectorType};
+use mlua::{Function, Lua, LuaString, Table, Value};
+use serde_json::Value as Json;
+
+use crate::call::Call;
+use crate::interpreter::{Interpreter, lua_failed};
+use crate::paths;
+use crate::value;
+
+/// The backend: an interpreter, and the script once it is loaded.
+#[derive(Debug)]
+pub(crate) struct LuaBackend {
+    interpreter: Interpreter,
+    loaded: Option<Script>,
+}
+
+/// A loaded script.
+#[derive(Debug)]
+struct Script {
+    load: Load,
+    /// What `script.load` returned: the script's functions.
+    functions: Table,
+    has_batch: bool,
+}
+
+impl LuaBackend {
+    /// Opens the interpreter.
+    pub(crate) fn new() -> mlua::Result<Self> {
+        Ok(Self { interpreter: Interpreter::new()?, loaded: None })
+    }
+}
+
+impl Backend for LuaBackend {
+    fn identity(&self) -> Identity {
+        let language = self.interpreter.language().unwrap_or_else(|_| "LuaJIT".to_owned());
+        Identity { runtime: "dunnage-lua".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), language }
+    }
+
+    fn load(&mut self, load: &Load, host: &Host) -> Result<Functions, CallError> {
+        let script = self.interpreter.load(load).map_err(load_failed)?;
+        self.interpreter.set_up(&script, &host.loading()).map_err(load_failed)?;
+        let functions = script.functions().map_err(lua_failed)?;
+        self.loaded = Some(script);
+        Ok(functions)
+    }
+
+    fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers) {
+        match &self.loaded {
+            Some(script) if script.has_batch => self.interpreter.answer_batch(script, output, host, answers),
+            Some(script) => {
+                for request in &output.requests {
+                    match self.interpreter.answer(script, request, output.deadline, host) {
+                        Ok((dtype, bytes)) => answers.vector(dtype, &bytes.as_bytes()),
+                        Err(error) => answers.error(error),
+                    }
+                }
+            }
+            None => output.requests.iter().for_each(|_| answers.error(not_loaded())),
+        }
+    }
+
+    fn run(&mut self, run: &Run, host: &CallHost) -> Result<Json, CallError> {
+        let script = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        self.interpreter.run(script, run, host)
+    }
+
+    fn flush(&mut self) {
+        self.interpreter.flush();
+    }
+}
+
+impl Script {
+    fn functions(&self) -> mlua::Result<Functions> {
+        let has = |name: &str| self.functions.get::<Value>(name).map(|value| !value.is_nil());
+        let output = has("output")? || self.has_batch;
+        Ok(Functions { train: has("train")?, input: has("input")?, output, output_batch: self.has_batch })
+    }
+}
+
+impl Interpreter {
+    fn load(&self, load: &Load) -> Result<Script, CallError> {
+        let path = &load.script;
+        let source = std::fs::read(path)
+            .map_err(|error| CallError::new("load_failed", format!("cannot read the script `{}`: {error}", path.display())))?;
+        paths::set(&self.lua, path.parent().unwrap_or(Path::new("."))).map_err(lua_failed)?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let chunk = self.lua.load(source).set_name(format!("@{name}")).into_function().map_err(syntax_error)?;
+        let functions: Table = self.call(&self.function("load")?, (chunk, name.as_ref()))?;
+        let has_batch = functions.contains_key("output_batch").map_err(lua_failed)?;
+        Ok(Script { load: load.clone(), functions, has_batch })
+    }
+
+    fn set_up(&self, script: &Script, host: &CallHost) -> Result<(), CallError> {
+        let Some(setup) = script.functions.get::<Option<Function>>("setup").map_err(lua_failed)? else { return Ok(()) };
+        let ctx = self.context(script, host, &JsonObject::new()).map_err(lua_failed)?;
+        self.call(&setup, ctx)
+    }
+
+    fn run(&self, script: &Script, run: &Run, host: &CallHost) -> Result<Json, CallError> {
+        let prepared = || -> mlua::Result<_> {
+            let ctx = self.context(script, host, &run.params)?;
+            ctx.raw_set("job_id", run.job.to_string())?;
+            ctx.raw_set("attempt", run.attempt)?;
+            ctx.raw_set("seed", run.seed)?;
+            ctx.raw_set("deadline", run.deadline)?;
+            Ok((self.files(&run.files)?, ctx))
+        };
+        let (files, ctx) = prepared().map_err(lua_failed)?;
+        let returned: Value = self.call(&self.function("run")?, (&script.functions, run.kind.as_str(), files, ctx))?;
+        value::to_json(&self.lua, &returned).map_err(|error| {
+            CallError::new("bad_result", format!("the result of `{}` has no place in JSON: {error}", run.kind.as_str()))
+        })
+    }
+
+    fn answer(
+        &self,
+        script: &Script,
+        request: &Request,
+        deadline: Option<f64>,
+        host: &CallHost,
+    ) -> Result<(VectorType, LuaString), CallError> {
+        let prepared = || -> mlua::Result<_> {
+            let ctx = self.context(script, host, &request.params)?;
+            ctx.raw_set("request_id", request.request_id.as_str())?;
+            ctx.raw_set("deadline", deadline)?;
+            Ok((self.files(&request.files)?, ctx))
+        };
+        let (files, ctx) = prepared().map_err(lua_failed)?;
+        let (dtype, bytes) = self.call::<(LuaString, LuaString)>(&self.function("output")?, (&script.functions, files, ctx))?;
+        Ok((vector_type(&dtype), bytes))
+    }
+
+    fn answer_batch(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) {
+        match self.call_batch(script, output, host) {
+            Ok(packed) => packed.iter().for_each(|packed| self.add_packed(packed, answers)),
+            Err(error) => output.requests.iter().for_each(|_| answers.error(error.clone())),
+        }
+    }
+
+    fn call_batch(&self, script: &Script, output: &Output, host: &CallHost) -> Result<Vec<Table>, CallError> {
+        let prepared = || -> mlua::Result<_> {
+            let ctx = self.context(script, host, &JsonObject::new())?;
+            ctx.raw_set("deadline", output.deadline)?;
+            let requests = self.lua.create_table_with_capacity(output.requests.len(), 0)?;
+            for request in &output.requests {
+                requests.raw_push(self.request(request)?)?;
+            }
+            Ok((requests, ctx))
+        };
+        let (requests, ctx) = prepared().map_err(lua_failed)?;
+        self.call(&self.function("output_batch")?, (&script.functions, requests, ctx))
+    }
+
+    /// Adds one of the answers that `script.output_batch` has packed.
+    fn add_packed(&self, packed: &Table, answers: &mut Answers) {
+        let read = || -> mlua::Result<_> {
+            match packed.raw_get(1)? {
+                true => Ok(Ok((vector_type(&packed.raw_get(2)?), packed.raw_get::<LuaString>(3)?))),
+                false => Ok(Err(self.failure(&packed.raw_get(2)?))),
+            }
+        };
+        match read().unwrap_or_else(|error| Err(lua_failed(error))) {
+            Ok((dtype, bytes)) => answers.vector(dtype, &bytes.as_bytes()),
+            Err(error) => answers.error(error),
+        }
+    }
+
+    /// One of the requests that `output_batch` is given.
+    fn request(&self, request: &Request) -> mlua::Result<Table> {
+        let table = self.lua.create_table_with_capacity(0, 3)?;
+        table.raw_set("request_id", request.request_id.as_str())?;
+        table.raw_set("params", params(&self.lua, &request.params)?)?;
+        table.raw_set("files", self.files(&request.files)?)?;
+        Ok(table)
+    }
+
+    fn files(&self, files: &[File]) -> mlua::Result<Table> {
+        let list = self.lua.create_table_with_capacity(files.len(), 0)?;
+        for file in files {
+            let table = self.lua.create_table_with_capacity(0, 4)?;
+            table.raw_set("uri", file.uri.as_str())?;
+            table.raw_set("path", file.path.as_path())?;
+            table.raw_set("size", file.size)?;
+            table.raw_set("etag", file.etag.as_deref())?;
+            table.set_metatable(Some(self.file.clone()))?;
+            list.raw_push(table)?;
+        }
+        Ok(list)
+    }
+
+    fn context(&self, script: &Script, host: &CallHost, given: &JsonObject) -> mlua::Result<Table> {
+        let fields = self.lua.create_table_with_capacity(0, 12)?;
+        fields.raw_set("params", params(&self.lua, given)?)?;
+        fields.raw_set("device", script.load.device.as_str())?;
+        fields.raw_set("service", script.load.service.as_str())?;
+        if let Some(artifact) = &script.load.artifact {
+            fields.raw_set("artifact", artifact.path.as_path())?;
+            fields.raw_set("version", artifact.version)?;
+        }
+        self.new_context.call((Call(host.clone()), fields))
+    }
+
+    /// A function of `script.lua`.
+    fn function(&self, name: &str) -> Result<Function, CallError> {
+        self.script.raw_get(name).map_err(lua_failed)
+    }
+}
+
+fn params(lua: &Lua, params: &JsonObject) -> mlua::Result<Table> {
+    let table = lua.create_table_with_capacity(0, params.len())?;
+    for (name, value) in params {
+        table.raw_set(name.as_str(), value::from_json(lua, value)?)?;
+    }
+    Ok(table)
+}
+
+/// The type that `vector.pack` names.
+fn vector_type(name: &LuaString) -> VectorType {
+    match &*name.as_bytes() {
+        b"f32" => VectorType::F32,
+        b"i64" => VectorType::I64,
+        _ => VectorType::F64,
+    }
+}
+
+fn load_failed(error: CallError) -> CallError {
+    CallError { code: "load_failed".to_owned(), ..error }
+}
+
+fn syntax_error(error: mlua::Error) -> CallError {
+    match error {
+        mlua::Error::SyntaxError { message, .. } => CallError::new("load_failed", message),
+        other => lua_failed(other),
+    }
+}
+
+fn not_loaded() -> CallError {
+    CallError::new("load_failed", "no script is loaded")
+}

@@ -1,0 +1,128 @@
+//! The Lua state, and the half of this runtime that is written in Lua.
+
+use dunnage_protocol::CallError;
+use mlua::{AnyUserData, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaSerdeExt, LuaString, MultiValue, ObjectLike, Table, Value};
+
+use crate::call;
+use crate::sys;
+use crate::value::{self, ArrayFunctions, Bytes};
+
+/// A Lua state, ready for a script.
+#[derive(Debug)]
+pub(crate) struct Interpreter {
+    /// The state.
+    pub(crate) lua: Lua,
+    /// The functions of `script.lua`.
+    pub(crate) script: Table,
+    /// Makes a context of its plain fields: `context.new(call, fields)`.
+    pub(crate) new_context: Function,
+    /// The metatable of `File`.
+    pub(crate) file: Table,
+    protect: Function,
+    flush: Function,
+    streams: [Value; 2],
+}
+
+impl Interpreter {
+    /// Opens a state and loads our half into it.
+    pub(crate) fn new() -> mlua::Result<Self> {
+        let lua = sys::open();
+        let failure = load(&lua, include_str!("lua/failure.lua"), ())?;
+        let array = load(&lua, include_str!("lua/array.lua"), &failure)?;
+        let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array))?;
+        let context = load(&lua, include_str!("lua/context.lua"), (&failure, lua.create_function(call::read_file)?))?;
+        let script = load(&lua, include_str!("lua/script.lua"), (&failure, vector, lua.null()))?;
+        let module = load(&lua, include_str!("lua/module.lua"), (&failure, &array, native(&lua)?))?;
+        lua.register_module("dunnage", module)?;
+        lua.set_app_data(ArrayFunctions { parts: array.get("parts")?, from_parts: array.get("from_parts")? });
+        let io: Table = lua.globals().get("io")?;
+        let stdout: AnyUserData = io.get("stdout")?;
+        Ok(Self {
+            script,
+            new_context: context.get("new")?,
+            file: context.get("File")?,
+            protect: failure.get("protect")?,
+            flush: stdout.get("flush")?,
+            streams: [Value::UserData(stdout), io.get("stderr")?],
+            lua,
+        })
+    }
+
+    /// `LuaJIT` and its version.
+    pub(crate) fn language(&self) -> mlua::Result<String> {
+        self.lua.globals().get::<Table>("jit")?.get("version")
+    }
+
+    /// Flushes what Lua's `print` and `io.write` buffer.
+    pub(crate) fn flush(&self) {
+        for stream in &self.streams {
+            // It fails if the script has closed the stream, and then there is nothing to flush.
+            let _ = self.flush.call::<()>(stream);
+        }
+    }
+
+    /// Calls a Lua function on the script's behalf.
+    ///
+    /// # Errors
+    ///
+    /// How it failed: the script's error with its traceback, or what the script asked for by failing.
+    pub(crate) fn call<R: FromLuaMulti>(&self, function: &Function, arguments: impl IntoLuaMulti) -> Result<R, CallError> {
+        let outcome = arguments.into_lua_multi(&self.lua).and_then(|mut arguments| {
+            arguments.push_front(Value::Function(function.clone()));
+            self.protect.call::<(bool, MultiValue)>(arguments)
+        });
+        match outcome {
+            Ok((true, results)) => R::from_lua_multi(results, &self.lua).map_err(lua_failed),
+            Ok((false, mut description)) => Err(self.failure(&description.pop_front().unwrap_or_default())),
+            Err(error) => Err(lua_failed(error)),
+        }
+    }
+
+    /// Reads the description of a failure that `failure.lua` has made.
+    pub(crate) fn failure(&self, description: &Value) -> CallError {
+        description.as_table().map_or_else(
+            || CallError::new("script_error", "the script failed, and so did the attempt to say how"),
+            |description| self.described(description).unwrap_or_else(lua_failed),
+        )
+    }
+
+    fn described(&self, description: &Table) -> mlua::Result<CallError> {
+        let text =
+            |name: &str| -> mlua::Result<_> { Ok(description.get::<Option<LuaString>>(name)?.map(|text| text.to_string_lossy())) };
+        let message = match text("message")? {
+            Some(message) => message,
+            None => self.error_value(&description.get("value")?),
+        };
+        let traceback = text("traceback")?.filter(|traceback| !traceback.is_empty());
+        let code = text("code")?.unwrap_or_default();
+        Ok(CallError { code, message, traceback, retry_after: description.get("retry_after")? })
+    }
+
+    /// The text for an error that is no text.
+    fn error_value(&self, value: &Value) -> String {
+        let kind = value.type_name();
+        match value::to_json(&self.lua, value) {
+            Ok(json) => format!("the script raised a {kind} value: {json}"),
+            Err(_) => format!("the script raised a {kind} value"),
+        }
+    }
+}
+
+/// Runs one of our files, whose functions then show up in tracebacks under a name that `failure.lua` knows.
+fn load(lua: &Lua, source: &str, arguments: impl IntoLuaMulti) -> mlua::Result<Table> {
+    lua.load(source).set_name("=[dunnage]").call(arguments)
+}
+
+/// What `module.lua` cannot make in Lua.
+fn native(lua: &Lua) -> mlua::Result<Table> {
+    let native = lua.create_table()?;
+    native.set("bytes", lua.create_function(|_, text: LuaString| Ok(Bytes::new(&text)))?)?;
+    native.set("null", lua.null())?;
+    native.set("array_metatable", lua.array_metatable())?;
+    Ok(native)
+}
+
+/// For a failure outside of the script's own functions, where mostly memory can be lacking.
+pub(crate) fn lua_failed(error: mlua::Error) -> CallError {
+    CallError::new("script_error", error.to_string())
+}

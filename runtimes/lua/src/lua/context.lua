@@ -1,0 +1,155 @@
+-- `files` and `ctx`, as scripts see them.
+
+local failure, read_file = ...
+local check, raise = failure.check, failure.raise
+local io, rawget, rawset, select, setmetatable, tostring = io, rawget, rawset, select, setmetatable, tostring
+
+-- The key under which a context and its state keep the call they belong to.
+local CALL = {}
+-- How many entries of the state are fetched at a time.
+local PAGE = 1000
+
+local context = {}
+
+local File = {}
+File.__index = File
+context.File = File
+
+--- The file's contents as a string.
+function File:read()
+  return (check(read_file(self.path)))
+end
+
+--- The file, opened for reading; as from `io.open`.
+function File:open()
+  local handle, message = io.open(self.path, "rb")
+  if not handle then
+    raise(message)
+  end
+  return handle
+end
+
+--- Iterates over the file's lines; as `io.lines` does.
+function File:lines()
+  return io.lines(self.path)
+end
+
+local state = {}
+
+function state:get(key, default)
+  local value = check(rawget(self, CALL):state_get(key))
+  if value == nil then
+    return default
+  end
+  return value
+end
+
+function state:set(key, value)
+  check(rawget(self, CALL):state_set(key, value))
+end
+
+function state:delete(key)
+  return (check(rawget(self, CALL):state_delete(key)))
+end
+
+function state:increment(key, by)
+  return (check(rawget(self, CALL):state_increment(key, by == nil and 1 or by)))
+end
+
+function state:compare_and_set(key, old, new)
+  return (check(rawget(self, CALL):state_compare_and_set(key, old, new)))
+end
+
+--- Iterates over the keys that begin with `prefix` and their values, in the order of the keys' bytes.
+function state:scan(prefix)
+  local call = rawget(self, CALL)
+  local keys, values = check(call:state_scan(prefix or "", nil, PAGE))
+  local at = 0
+  return function()
+    if at == PAGE then
+      keys, values = check(call:state_scan(prefix or "", keys[PAGE], PAGE))
+      at = 0
+    end
+    at = at + 1
+    return keys[at], values[at]
+  end
+end
+
+local State = { __newindex = state.set }
+
+function State:__index(key)
+  local method = state[key]
+  if method then
+    return method
+  end
+  return (check(rawget(self, CALL):state_get(key)))
+end
+
+-- Scripts may call with a dot or with a colon; this drops what a colon puts in front.
+local function without_self(self, first, ...)
+  if rawequal(first, self) then
+    return ...
+  end
+  return first, ...
+end
+
+local function joined(...)
+  local words = {}
+  for i = 1, select("#", ...) do
+    words[i] = tostring((select(i, ...)))
+  end
+  return table.concat(words, " ")
+end
+
+-- The fields of a context that are made, or asked for, when they are used.
+local fields = {}
+
+function fields.new_artifact(_, call)
+  return function()
+    return (check(call:new_artifact()))
+  end
+end
+
+function fields.progress(ctx, call)
+  return function(...)
+    check(call:progress(without_self(ctx, ...)))
+  end
+end
+
+function fields.log(ctx, call)
+  local log = {}
+  for _, level in ipairs({ "debug", "info", "warning", "error" }) do
+    log[level] = function(...)
+      call:log(level, joined(without_self(log, ...)))
+    end
+  end
+  return setmetatable(log, {
+    __call = function(_, ...)
+      call:log("info", joined(without_self(ctx, ...)))
+    end,
+  })
+end
+
+local Context = {}
+
+function Context:__index(key)
+  local call = rawget(self, CALL)
+  if key == "cancelled" then
+    return (check(call:is_cancelled()))
+  end
+  local make = fields[key]
+  if make then
+    local value = make(self, call)
+    rawset(self, key, value)
+    return value
+  end
+end
+
+--- Makes a context of its plain fields and the call it belongs to.
+function context.new(call, ctx)
+  ctx[CALL] = call
+  ctx.state = setmetatable({ [CALL] = call }, State)
+  return setmetatable(ctx, Context)
+end
+
+return context

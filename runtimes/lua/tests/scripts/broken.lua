@@ -1,0 +1,3 @@
+-- This one fails.
+
+error("broken on purpose")
