@@ -1,0 +1,3 @@
+use v5.36;
+
+die 'broken on purpose';
