@@ -1,1 +1,26 @@
-//! x
+//! Starts, feeds, watches and ends worker processes.
+//!
+//! A [`Worker`] is one child process that has loaded the script and takes one call at a time. A [`Pool`] keeps a number of them
+//! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
+//! What a script asks of the server while it runs is answered by a [`Host`].
+
+mod batch;
+mod connection;
+mod exit;
+mod generation;
+mod host;
+mod launch;
+mod lines;
+mod pool;
+mod process;
+mod queue;
+mod slot;
+mod sys;
+mod worker;
+
+pub use exit::{Exit, Lost};
+pub use generation::Standby;
+pub use host::{Host, Line};
+pub use launch::{Launcher, Runtime, RuntimeError};
+pub use pool::{OutputError, Pool, PoolSettings, PoolStatus, Served};
+pub use worker::{Interrupt, StartError, Started, Worker};

@@ -1,0 +1,108 @@
+//! What a server is told at its start. Read and checked once by the binary; nothing here looks at the environment.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dunnage_types::ServiceName;
+
+/// Everything a server needs to know. The flag of each value is named in its text.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The script and how to run it.
+    pub service: ServiceConfig,
+    /// The HTTP side.
+    pub http: HttpConfig,
+    /// The worker processes.
+    pub workers: WorkerConfig,
+    /// The jobs.
+    pub jobs: JobConfig,
+    /// The files and the database.
+    pub storage: StorageConfig,
+}
+
+/// The script and how to run it.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// The service's name. `--name`; by default the script's, without its extension.
+    pub name: ServiceName,
+    /// The script. Positional.
+    pub script: PathBuf,
+    /// The runtime: a program's path, or a name such as `lua` for `dunnage-lua`. `--runtime`; by default the script's
+    /// extension decides (`.py`, `.lua`).
+    pub runtime: Option<String>,
+    /// The Python interpreter, or the folder of a virtual environment. `--python`; by default `VIRTUAL_ENV`, then `python3`.
+    pub python: Option<String>,
+    /// What scripts see as `ctx.device`. `--device`, by default `cpu`.
+    pub device: String,
+    /// Whether the workers are replaced whenever the script's file changes. `--reload`.
+    pub reload: bool,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// The address to listen on. `--host`, by default 127.0.0.1.
+    pub host: IpAddr,
+    /// The port; 0 lets the system choose. `--port`, by default 8080.
+    pub port: u16,
+    /// Whether an address beyond loopback may be used though nobody has to say who they are. `--allow-anonymous`.
+    pub allow_anonymous: bool,
+    /// The longest JSON body, in bytes. `--max-body`, by default 1 MiB.
+    pub max_body_bytes: usize,
+    /// The longest multipart body, in bytes. `--max-upload`, by default 1 GiB.
+    pub max_upload_bytes: u64,
+    /// The most files in one request. `--max-files`, by default 10 000.
+    pub max_files: usize,
+}
+
+/// The worker processes.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// How many workers answer `/output`. `--workers`, by default 1.
+    pub serving: usize,
+    /// The most requests in one batch. `--max-batch`, by default 32. Only scripts with `output_batch` see batches.
+    pub max_batch: usize,
+    /// How long a request may wait for others to batch with; zero takes what has queued. `--max-wait`, by default 0.
+    pub max_wait: Duration,
+    /// How many requests may wait for a worker. `--max-queue`, by default 1024.
+    pub max_queue: usize,
+    /// How long a request may take in all before its worker is killed. `--timeout`, by default 30 s.
+    pub timeout: Duration,
+    /// How long the script may take to load. `--load-timeout`, by default 5 min.
+    pub load_timeout: Duration,
+}
+
+/// The jobs.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// How many job workers there may be. `--job-workers`, by default 1; zero runs jobs in the serving workers.
+    pub workers: usize,
+    /// How long one attempt may take before its worker is killed. `--job-timeout`, by default 24 h.
+    pub timeout: Duration,
+    /// How many attempts a job may have. `--max-attempts`, by default 3.
+    pub max_attempts: u32,
+    /// How long an attempt holds its job without a sign of life. `--lease`, by default 30 s.
+    pub lease: Duration,
+    /// How long a cancelled job may take to end by itself before its worker is ended. `--cancel-grace`, by default 5 s.
+    pub cancel_grace: Duration,
+    /// How long an idle job worker is kept. `--job-idle`, by default 60 s.
+    pub idle: Duration,
+    /// How long running jobs may go on after SIGTERM. `--grace`, by default 25 s.
+    pub grace: Duration,
+    /// How long ended jobs are kept. `--retention`, by default 7 d.
+    pub retention: Duration,
+    /// The most log lines kept of one attempt. `--max-log-lines`, by default 10 000.
+    pub max_log_lines: usize,
+}
+
+/// The files and the database.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// The folder for everything the server keeps. `--data-dir`, by default `.dunnage`.
+    pub data_dir: PathBuf,
+    /// The folder below which `file://` addresses are served; none are without it. `--files-root`.
+    pub files_root: Option<PathBuf>,
+    /// The largest value in the state, in bytes. `--state-value-bytes`, by default 8 MiB.
+    pub state_value_bytes: usize,
+}

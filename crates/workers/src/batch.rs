@@ -1,0 +1,137 @@
+//! Requests that wait for a worker, and how a batch of them forms.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dunnage_protocol::{CallError, Request};
+use dunnage_types::{Vector, Version};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::exit::Lost;
+use crate::queue::Queue;
+
+/// A request on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) request: Request,
+    pub(crate) deadline: Instant,
+    pub(crate) respond: oneshot::Sender<Result<Answered, Failed>>,
+}
+
+/// A worker's answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) vector: Result<Vector<Bytes>, CallError>,
+    pub(crate) version: Option<Version>,
+    pub(crate) batch_size: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Failed {
+    Lost(Lost),
+    DeadlinePassed,
+    ShuttingDown,
+}
+
+impl Pending {
+    /// Whether somebody still waits for the answer, and there is time left for one.
+    fn is_wanted(&self) -> bool {
+        !self.respond.is_closed() && self.deadline > Instant::now()
+    }
+
+    /// Says that no worker was free in time. A client that has gone does not hear it.
+    fn expire(self) {
+        let _ = self.respond.send(Err(Failed::DeadlinePassed));
+    }
+}
+
+/// How large a batch may grow, and how long it may wait to do so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) max_batch: usize,
+    pub(crate) max_wait: Duration,
+}
+
+/// Forms a batch around `first`: what has queued up by now and, if asked for, what arrives within `max_wait`. Requests that
+/// nobody waits for any more are dropped; the batch may therefore be empty.
+pub(crate) async fn gather(first: Pending, queue: &Queue<Pending>, limits: BatchLimits) -> Vec<Pending> {
+    let mut batch = Vec::with_capacity(1);
+    keep_wanted(first, &mut batch);
+    let patience = Instant::now() + limits.max_wait;
+    while batch.len() < limits.max_batch {
+        if let Some(next) = queue.pop_if(|_| true) {
+            keep_wanted(next, &mut batch);
+        } else if limits.max_wait.is_zero() {
+            break;
+        } else {
+            match tokio::time::timeout_at(patience, queue.pop()).await {
+                Ok(next) => keep_wanted(next, &mut batch),
+                Err(_) => break,
+            }
+        }
+    }
+    batch
+}
+
+fn keep_wanted(pending: Pending, batch: &mut Vec<Pending>) {
+    if pending.is_wanted() {
+        batch.push(pending);
+    } else {
+        pending.expire();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunnage_types::JsonObject;
+
+    use super::*;
+
+    const LIMITS: BatchLimits = BatchLimits { max_batch: 3, max_wait: Duration::ZERO };
+
+    fn pending(name: &str, left: Duration) -> (Pending, oneshot::Receiver<Result<Answered, Failed>>) {
+        let (respond, response) = oneshot::channel();
+        let request = Request { request_id: name.to_owned(), files: Vec::new(), params: JsonObject::new() };
+        (Pending { request, deadline: Instant::now() + left, respond }, response)
+    }
+
+    fn names(batch: &[Pending]) -> Vec<&str> {
+        batch.iter().map(|pending| pending.request.request_id.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_takes_what_has_queued_up_to_its_limit() {
+        let queue = Queue::new(10);
+        let mut waiting = Vec::new();
+        for name in ["b", "c", "d"] {
+            let (pending, response) = pending(name, Duration::from_secs(9));
+            queue.push(pending).unwrap();
+            waiting.push(response);
+        }
+        let (first, _response) = pending("a", Duration::from_secs(9));
+        assert_eq!(names(&gather(first, &queue, LIMITS).await), ["a", "b", "c"]);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn requests_nobody_waits_for_are_dropped() {
+        let queue = Queue::new(10);
+        let (late, late_response) = pending("late", Duration::ZERO);
+        let (gone, _) = pending("gone", Duration::from_secs(9));
+        queue.push(gone).unwrap();
+        assert!(gather(late, &queue, LIMITS).await.is_empty());
+        assert!(matches!(late_response.await, Ok(Err(Failed::DeadlinePassed))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_for_others_only_when_asked_to() {
+        let queue = Queue::new(10);
+        let (first, _response) = pending("a", Duration::from_secs(9));
+        let begin = Instant::now();
+        let limits = BatchLimits { max_wait: Duration::from_millis(20), ..LIMITS };
+        assert_eq!(names(&gather(first, &queue, limits).await), ["a"]);
+        assert_eq!(begin.elapsed(), Duration::from_millis(20));
+    }
+}

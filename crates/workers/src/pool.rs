@@ -1,0 +1,293 @@
+//! The serving workers: a queue in front of them, and the swap of one version for another.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dunnage_protocol::{Artifact, CallError, Functions, Request};
+use dunnage_types::{ServiceName, Vector, Version, WorkerId};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::batch::{Answered, Failed, Pending};
+use crate::exit::Lost;
+use crate::generation::{Generation, Phase, Standby};
+use crate::host::Host;
+use crate::launch::{Launcher, Runtime};
+use crate::queue::Queue;
+use crate::slot;
+use crate::worker::StartError;
+
+/// How the serving workers are run.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// The service's name.
+    pub service: ServiceName,
+    /// The script's absolute path.
+    pub script: PathBuf,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// What scripts see as `ctx.device`.
+    pub device: String,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The most requests in one batch.
+    pub max_batch: usize,
+    /// How long a request may wait for others to batch with.
+    pub max_wait: Duration,
+    /// How many requests may wait for a worker.
+    pub max_queue: usize,
+    /// How long the script may take to load.
+    pub load_timeout: Duration,
+}
+
+/// The serving workers of a service. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+/// What the pool's handles and its slots share.
+pub(crate) struct Shared {
+    pub(crate) settings: PoolSettings,
+    pub(crate) launcher: Launcher,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) queue: Queue<Pending>,
+    serving: RwLock<Arc<Generation>>,
+    slots: tokio::sync::Mutex<JoinSet<()>>,
+    workers: Arc<AtomicU32>,
+    losses: AtomicU64,
+}
+
+/// An answer from the serving workers.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The vector.
+    pub vector: Vector<Bytes>,
+    /// The version that answered; `None` while nothing has been published.
+    pub version: Option<Version>,
+    /// How many requests were answered together.
+    pub batch_size: usize,
+}
+
+/// How the serving workers are doing.
+#[derive(Debug, Clone)]
+pub struct PoolStatus {
+    /// How many workers are loaded.
+    pub ready: usize,
+    /// How many there should be.
+    pub wanted: usize,
+    /// Requests that wait for a worker.
+    pub queued: usize,
+    /// The version being served.
+    pub version: Option<Version>,
+    /// The script's functions, once a worker has loaded it.
+    pub functions: Option<Functions>,
+    /// Why the newest start failed, unless a worker has been loaded since.
+    pub last_error: Option<String>,
+    /// How many workers have died since the server started.
+    pub losses: u64,
+}
+
+impl Pool {
+    /// Starts the workers, on `artifact` if there is an active version. They are not waited for: requests may queue at once.
+    #[must_use]
+    pub fn start(settings: PoolSettings, launcher: Launcher, host: Arc<dyn Host>, artifact: Option<Artifact>) -> Self {
+        let generation = Generation::new(artifact, Phase::Serving);
+        let queue = Queue::new(settings.max_queue);
+        let shared = Arc::new(Shared {
+            settings,
+            launcher,
+            host,
+            queue,
+            serving: RwLock::new(Arc::clone(&generation)),
+            slots: tokio::sync::Mutex::new(JoinSet::new()),
+            workers: Arc::new(AtomicU32::new(0)),
+            losses: AtomicU64::new(0),
+        });
+        let pool = Self { shared };
+        if let Ok(mut slots) = pool.shared.slots.try_lock() {
+            pool.start_slots(&mut slots, &generation);
+        }
+        pool
+    }
+
+    /// Has a worker answer `request`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`], within `deadline` at the latest.
+    pub async fn output(&self, request: Request, deadline: Instant) -> Result<Served, OutputError> {
+        self.shared.refuse_if_hopeless()?;
+        let (respond, response) = oneshot::channel();
+        self.shared.queue.push(Pending { request, deadline, respond }).map_err(|_| OutputError::QueueFull)?;
+        // A worker's own deadline is the same; the second of mercy lets its end be told apart from a full queue.
+        match tokio::time::timeout_at(deadline + Duration::from_secs(1), response).await {
+            Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size }))) => Ok(Served { vector, version, batch_size }),
+            Ok(Ok(Ok(Answered { vector: Err(error), .. }))) => Err(OutputError::Script(error)),
+            Ok(Ok(Err(Failed::Lost(lost)))) => Err(OutputError::Lost(lost)),
+            Ok(Ok(Err(Failed::ShuttingDown)) | Err(_)) => Err(OutputError::ShuttingDown),
+            Ok(Ok(Err(Failed::DeadlinePassed))) | Err(_) => Err(OutputError::DeadlinePassed),
+        }
+    }
+
+    /// Starts a full set of workers on `artifact` and waits until all of them have loaded it. The serving workers go on.
+    ///
+    /// # Errors
+    ///
+    /// Why the first of them could not be started; all are then let go.
+    pub async fn prepare(&self, artifact: Option<Artifact>) -> Result<Standby, String> {
+        let generation = Generation::new(artifact, Phase::Standby);
+        let standby = Standby { generation: Arc::clone(&generation), taken_over: false };
+        let mut reports = generation.reports();
+        self.start_slots(&mut *self.shared.slots.lock().await, &generation);
+        let wanted = self.shared.settings.workers;
+        let report = reports.wait_for(|report| report.failure.is_some() || report.loaded >= wanted).await;
+        match report.map(|report| report.failure.clone()) {
+            Ok(None) => Ok(standby),
+            Ok(Some(failure)) => Err(failure),
+            Err(_) => Err("the workers were let go".to_owned()),
+        }
+    }
+
+    /// Lets `standby` take over as soon as `commit` has gone well. From before `commit` until after it no worker takes a
+    /// request, so that nobody who has seen it committed meets the old version; requests wait meanwhile, and what is being
+    /// answered is finished by the old workers.
+    ///
+    /// # Errors
+    ///
+    /// That of `commit`; the old workers then go on as if nothing had happened.
+    pub async fn take_over<T, E>(&self, mut standby: Standby, commit: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut pause = Pause::of(self.shared.serving());
+        let committed = commit.await?;
+        standby.taken_over = true;
+        let old = self.shared.serve_with(Arc::clone(&standby.generation));
+        standby.generation.enter(Phase::Serving);
+        pause.over = true;
+        old.enter(Phase::Retired);
+        Ok(committed)
+    }
+
+    /// How the workers are doing.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        let generation = self.shared.serving();
+        PoolStatus {
+            ready: generation.ready(),
+            wanted: self.shared.settings.workers,
+            queued: self.shared.queue.len(),
+            version: generation.version(),
+            functions: generation.functions(),
+            last_error: generation.last_error(),
+            losses: self.shared.losses.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Draws the number of another worker, for one that is not of this pool.
+    #[must_use]
+    pub fn next_worker(&self) -> WorkerId {
+        self.shared.next_worker()
+    }
+
+    /// Lets every worker finish what it has and end. Requests that wait are refused.
+    pub async fn stop(&self) {
+        self.shared.serving().enter(Phase::Retired);
+        for pending in self.shared.queue.drain() {
+            // A client that has gone does not hear it.
+            let _ = pending.respond.send(Err(Failed::ShuttingDown));
+        }
+        let mut slots = self.shared.slots.lock().await;
+        while slots.join_next().await.is_some() {}
+    }
+
+    fn start_slots(&self, slots: &mut JoinSet<()>, generation: &Arc<Generation>) {
+        while slots.try_join_next().is_some() {}
+        for _ in 0..self.shared.settings.workers {
+            slots.spawn(slot::run(Arc::clone(&self.shared), Arc::clone(generation)));
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn next_worker(&self) -> WorkerId {
+        WorkerId(self.workers.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn note_loss(&self, lost: &Lost) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(exit = %lost.exit, last_lines = ?lost.last_lines, "a serving worker was lost; starting another");
+    }
+
+    pub(crate) fn note_failed_start(&self, error: &StartError) {
+        let traceback = match error {
+            StartError::Script(error) => error.traceback.as_deref(),
+            _ => None,
+        };
+        tracing::error!(error = %error, traceback, "a serving worker could not be started; trying again");
+    }
+
+    fn serving(&self) -> Arc<Generation> {
+        Arc::clone(&self.serving.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Makes `generation` the serving one, and returns the one it replaces.
+    fn serve_with(&self, generation: Arc<Generation>) -> Arc<Generation> {
+        std::mem::replace(&mut self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner), generation)
+    }
+
+    /// Refuses at once what would only wait in vain: no worker is loaded, and the newest start has failed.
+    fn refuse_if_hopeless(&self) -> Result<(), OutputError> {
+        let generation = self.serving();
+        match generation.last_error() {
+            Some(reason) if generation.ready() == 0 => Err(OutputError::NoWorker(reason)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Keeps a generation from taking requests, until it is dropped or the pause is over for good.
+struct Pause {
+    generation: Arc<Generation>,
+    over: bool,
+}
+
+impl Pause {
+    fn of(generation: Arc<Generation>) -> Self {
+        generation.enter(Phase::Standby);
+        Self { generation, over: false }
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        if !self.over {
+            self.generation.enter(Phase::Serving);
+        }
+    }
+}
+
+/// Why a request for output was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The script failed on it.
+    #[error("the script failed: {}", .0.message)]
+    Script(CallError),
+    /// Its worker died.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// It was not answered in time.
+    #[error("the request was not answered in time")]
+    DeadlinePassed,
+    /// Too many requests wait already.
+    #[error("too many requests are waiting")]
+    QueueFull,
+    /// No worker is there to answer it, for this reason.
+    #[error("no worker is ready: {0}")]
+    NoWorker(String),
+    /// The server is about to end.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}

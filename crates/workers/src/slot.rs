@@ -1,0 +1,161 @@
+//! A slot keeps one serving worker alive: starts it, feeds it, and replaces it when it dies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunnage_protocol::{Load, Role};
+use dunnage_types::WorkerId;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::batch::{self, Answered, BatchLimits, Failed, Pending};
+use crate::exit::{Exit, Lost};
+use crate::generation::{Generation, Phase};
+use crate::pool::Shared;
+use crate::worker::{StartError, Worker};
+
+/// The wait before the first new start after a failure; doubled with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// The longest wait between two starts.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// A worker that has lived so long has proved itself: the next failure is the first again.
+const PROOF: Duration = Duration::from_secs(60);
+
+/// Runs until the generation is retired.
+pub(crate) async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
+    let mut phases = generation.phases();
+    let mut failures = 0;
+    while *phases.borrow_and_update() != Phase::Retired {
+        let begin = Instant::now();
+        match start(&shared, &generation, &mut phases).await {
+            None => return,
+            Some(Ok(worker)) => {
+                generation.worker_loaded(worker.started().functions);
+                let lost = serve(&shared, &generation, &mut phases, worker).await;
+                generation.worker_gone();
+                match lost {
+                    None => return,
+                    Some(lost) => shared.note_loss(&lost),
+                }
+                failures = if begin.elapsed() > PROOF { 1 } else { failures + 1 };
+            }
+            Some(Err(error)) => {
+                shared.note_failed_start(&error);
+                generation.worker_failed(error.to_string());
+                failures += 1;
+            }
+        }
+        rest(backoff(failures), &mut phases).await;
+    }
+}
+
+/// Starts a worker; `None` when the generation is retired meanwhile.
+async fn start(
+    shared: &Shared,
+    generation: &Generation,
+    phases: &mut watch::Receiver<Phase>,
+) -> Option<Result<Worker, StartError>> {
+    let settings = &shared.settings;
+    let load = Load {
+        service: settings.service.clone(),
+        worker: shared.next_worker(),
+        role: Role::Serving,
+        script: settings.script.clone(),
+        artifact: generation.artifact.clone(),
+        device: settings.device.clone(),
+    };
+    let worker: WorkerId = load.worker;
+    let host = Arc::clone(&shared.host);
+    let started = Worker::start(&shared.launcher, &settings.runtime, load, settings.load_timeout, host);
+    tokio::select! {
+        started = started => {
+            if let Ok(started) = &started {
+                tracing::info!(
+                    %worker, pid = started.pid(), load_ms = millis(started.started().load_time),
+                    version = generation.version().map(|version| version.get()), "a serving worker is ready",
+                );
+            }
+            Some(started)
+        }
+        () = retired(phases) => None,
+    }
+}
+
+/// Feeds a worker until it is lost, or (`None`) until the generation is retired.
+async fn serve(shared: &Shared, generation: &Generation, phases: &mut watch::Receiver<Phase>, mut worker: Worker) -> Option<Lost> {
+    let functions = worker.started().functions;
+    let max_batch = if functions.output_batch { shared.settings.max_batch } else { 1 };
+    let limits = BatchLimits { max_batch, max_wait: shared.settings.max_wait };
+    loop {
+        let phase = *phases.borrow_and_update();
+        if phase == Phase::Retired {
+            worker.stop().await;
+            return None;
+        }
+        tokio::select! {
+            biased;
+            changed = phases.changed() => {
+                if changed.is_err() {
+                    worker.stop().await;
+                    return None;
+                }
+            }
+            exit = worker.idle() => return Some(worker.bury(exit).await),
+            first = shared.queue.pop(), if phase == Phase::Serving => {
+                let batch = batch::gather(first, &shared.queue, limits).await;
+                if let Err(lost) = answer(shared, generation, &mut worker, batch).await {
+                    return Some(lost);
+                }
+            }
+        }
+    }
+}
+
+/// Has the worker answer a batch, and passes the answers on.
+async fn answer(shared: &Shared, generation: &Generation, worker: &mut Worker, batch: Vec<Pending>) -> Result<(), Lost> {
+    let Some(deadline) = batch.iter().map(|pending| pending.deadline).min() else { return Ok(()) };
+    let batch_size = batch.len();
+    let (requests, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|pending| (pending.request, pending.respond)).unzip();
+    // A client that has gone does not hear its answer.
+    match worker.output(requests, deadline, &*shared.host).await {
+        Ok(vectors) => {
+            let version = generation.version();
+            for (respond, vector) in waiting.into_iter().zip(vectors) {
+                let _ = respond.send(Ok(Answered { vector, version, batch_size }));
+            }
+            Ok(())
+        }
+        Err(lost) => {
+            let failed = match lost.exit {
+                Exit::DeadlinePassed => Failed::DeadlinePassed,
+                _ => Failed::Lost(lost.clone()),
+            };
+            for respond in waiting {
+                let _ = respond.send(Err(failed.clone()));
+            }
+            Err(lost)
+        }
+    }
+}
+
+async fn retired(phases: &mut watch::Receiver<Phase>) {
+    // An error means that the generation is no more, which comes to the same.
+    let _ = phases.wait_for(|phase| *phase == Phase::Retired).await;
+}
+
+async fn rest(wait: Duration, phases: &mut watch::Receiver<Phase>) {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        () = retired(phases) => {}
+    }
+}
+
+/// Doubles with each failure in a row, less up to a quarter so that several workers do not start in the same moment.
+fn backoff(failures: u32) -> Duration {
+    let doubled = FIRST_BACKOFF * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
+    doubled.min(LONGEST_BACKOFF).mul_f64(rand::random_range(0.75..=1.0))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,54 @@
+//! What the system offers only by raw descriptors: acting between `fork` and `exec`, and waiting on a process.
+
+#![allow(unsafe_code, reason = "`pre_exec` and waiting on a foreign descriptor have no safe form")]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use dunnage_protocol::WORKER_FD;
+use rustix::process::{Resource, Rlimit, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Makes the child of `command` find `socket` at descriptor 3, die with this thread, and leave no core file.
+///
+/// The socket must be above descriptor 3, which [`above_reserved`] sees to.
+pub(crate) fn prepare(command: &mut Command, socket: UnixStream) {
+    let parent = rustix::process::getpid();
+    let in_child = move || -> io::Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(parent) {
+            // The server died before the line above took effect.
+            return Err(io::Error::other("the server is gone"));
+        }
+        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        // SAFETY: no other owner of descriptor 3 exists in the child: the parent keeps it reserved (`above_reserved`), and
+        // the forgotten value leaves the copy open for the program to come.
+        let mut target = unsafe { OwnedFd::from_raw_fd(WORKER_FD) };
+        let duplicated = rustix::io::dup2(&socket, &mut target);
+        std::mem::forget(target);
+        Ok(duplicated?)
+    };
+    // SAFETY: the closure makes system calls only; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(in_child) };
+}
+
+/// Moves a socket above the descriptors that a worker finds in use, so that `dup2` onto one of them closes nothing of ours
+/// and clears close-on-exec on the copy alone.
+pub(crate) fn above_reserved(socket: UnixStream) -> io::Result<UnixStream> {
+    if socket.as_raw_fd() > WORKER_FD {
+        return Ok(socket);
+    }
+    let moved = rustix::io::fcntl_dupfd_cloexec(&socket, WORKER_FD + 1)?;
+    // SAFETY: the descriptor was made by the line above and has no other owner.
+    Ok(unsafe { UnixStream::from_raw_fd(moved.into_raw_fd()) })
+}
+
+/// Lets the async runtime wait until `pidfd` says that its process has ended.
+pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the value owns the descriptor and never gives it away, so it stays open and the same as long as it is registered.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+}
