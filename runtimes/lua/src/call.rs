@@ -81,7 +81,10 @@ impl Call {
     fn progress(&self, lua: &Lua, fraction: &Value, message: &Value, metrics: &Value) -> Result<(), Refusal> {
         let fraction = match fraction {
             Value::Nil => None,
-            fraction => Some(fraction.as_f64().ok_or_else(|| Refusal::argument("the fraction", "a number", fraction))?),
+            #[expect(clippy::cast_precision_loss, reason = "so do Lua's own numbers")]
+            Value::Integer(fraction) => Some(*fraction as f64),
+            Value::Number(fraction) => Some(*fraction),
+            other => return Err(Refusal::argument("the fraction", "a number", other)),
         };
         let message = match message {
             Value::Nil => None,
@@ -143,6 +146,6 @@ enum Refusal {
 
 impl Refusal {
     fn argument(what: &'static str, wanted: &'static str, found: &Value) -> Self {
-        Self::Argument { what, wanted, found: found.type_name() }
+        Self::Argument { what, wanted, found: value::type_name(found) }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Interpreter {
 impl Interpreter {
     /// Opens a state and loads our half into it.
     pub(crate) fn new() -> mlua::Result<Self> {
-        let lua = sys::open();
+        let lua = sys::open()?;
         let failure = load(&lua, include_str!("lua/failure.lua"), ())?;
         let array = load(&lua, include_str!("lua/array.lua"), &failure)?;
         let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array))?;
@@ -100,7 +100,7 @@ impl Interpreter {
 
     /// The text for an error that is no text.
     fn error_value(&self, value: &Value) -> String {
-        let kind = value.type_name();
+        let kind = value::type_name(value);
         match value::to_json(&self.lua, value) {
             Ok(json) => format!("the script raised a {kind} value: {json}"),
             Err(_) => format!("the script raised a {kind} value"),

@@ -105,6 +105,17 @@ pub(crate) fn to_state(lua: &Lua, value: &Value) -> Result<StateValue, ValueErro
     }
 }
 
+/// What Lua's `type` says of a value.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Integer(_) => "number",
+        Value::LightUserData(_) | Value::Error(_) => "userdata",
+        // LuaJIT's `ffi` makes the only other values there are.
+        Value::Other(_) => "cdata",
+        other => other.type_name(),
+    }
+}
+
 fn json(lua: &Lua, value: &Value, depth: usize) -> Result<Json, ValueError> {
     match value {
         Value::Nil => Ok(Json::Null),
@@ -203,9 +214,7 @@ fn dtype_name(dtype: Dtype) -> Option<&'static str> {
 fn described(value: &Value) -> String {
     match value {
         Value::Nil => "nil".to_owned(),
-        // LuaJIT's `ffi` makes the only other values there are.
-        Value::Other(_) => "a cdata".to_owned(),
-        other => format!("a {}", other.type_name()),
+        other => format!("a {}", type_name(other)),
     }
 }
 
