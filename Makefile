@@ -1,0 +1,50 @@
+# `make help` lists what there is. A fresh Debian 12 with Rust and Python 3 is enough: what else is needed is installed.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint fmt clean setup-build setup-test
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=14
+
+build: setup-build ## build target/release/dunnage and the runtimes beside it
+	@echo "build: cargo build --release"
+	@cargo build --release --locked --workspace
+
+demo: build ## serve the keystroke example in Python and Lua and repeat a published experiment on it
+	@echo "demo: keystroke verification in Python, then in Lua (examples/keystroke/README.md)"
+	@python3 examples/keystroke/demo.py --dunnage $(TARGET)/release/dunnage
+
+test: lint ## all checks and tests, as CI runs them
+	@echo "test: every crate"
+	@cargo build --workspace --locked
+	@cargo test --workspace --locked
+	@echo "test: the Python package"
+	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s runtimes/python/tests
+	@echo "test: the keystroke example"
+	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
+
+lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
+	@echo "lint: cargo fmt --check"
+	@cargo fmt --check
+	@echo "lint: clippy"
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@echo "lint: rustdoc"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	@echo "lint: mypy"
+	@.venv/bin/mypy --strict runtimes/python/dunnage
+
+fmt: ## format the Rust code
+	@cargo fmt
+
+clean: ## remove everything that was built or installed here
+	@cargo clean
+	@rm -rf .venv .mypy_cache
+
+setup-build:
+	@tools/setup.sh build
+
+setup-test:
+	@tools/setup.sh test

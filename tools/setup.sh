@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`) or to test (`tools/setup.sh test`).
+# Installs only what is missing and says what and why, so a second run does nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+main() {
+  case "${1:-}" in
+    build) ready_to_build ;;
+    test) ready_to_build; ready_to_test ;;
+    *) fail "usage: tools/setup.sh build|test" ;;
+  esac
+}
+
+ready_to_build() {
+  command -v cargo >/dev/null || fail "cargo is not on the PATH; install Rust 1.95 or newer, for example with rustup"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "python3 must be Python 3.10 or newer"
+  need_package gcc "compiles and links the C code of SQLite and LuaJIT"
+  need_package make "builds LuaJIT"
+  need_package libc6-dev "has the C library's headers"
+  install_missing
+}
+
+ready_to_test() {
+  need_package python3-venv "makes the .venv with the tests' Python packages"
+  need_package lua-cjson "is the C module that the Lua runtime's tests load"
+  install_missing
+  need_rust_component rustfmt
+  need_rust_component clippy
+  make_venv
+}
+
+missing=()
+
+# Notes a Debian package to install, and why.
+need_package() {
+  command -v dpkg-query >/dev/null || return 0
+  if [[ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]]; then
+    echo "setup: $1 is missing, which $2"
+    missing+=("$1")
+  fi
+}
+
+install_missing() {
+  ((${#missing[@]})) || return 0
+  local as_root=()
+  if ((EUID)); then
+    command -v sudo >/dev/null || fail "run as root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  echo "setup: apt-get install ${missing[*]}"
+  "${as_root[@]}" apt-get update --quiet=2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}"
+  missing=()
+}
+
+need_rust_component() {
+  local subcommand="${1/rustfmt/fmt}"
+  if ! cargo "$subcommand" --version >/dev/null 2>&1; then
+    echo "setup: rustup component add $1, which \`cargo $subcommand\` needs"
+    rustup component add "$1"
+  fi
+}
+
+# Makes .venv anew whenever the pinned packages have changed; a copy of their list in it says for which it was made.
+make_venv() {
+  cmp --silent tools/requirements-test.txt .venv/requirements-test.txt && return
+  echo "setup: .venv with the packages of tools/requirements-test.txt, which the Python tests use"
+  rm -rf .venv
+  python3 -m venv .venv
+  .venv/bin/pip install --quiet --disable-pip-version-check --requirement tools/requirements-test.txt
+  cp tools/requirements-test.txt .venv/requirements-test.txt
+}
+
+fail() {
+  echo "setup: $1" >&2
+  exit 1
+}
+
+main "$@"
