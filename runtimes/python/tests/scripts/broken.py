@@ -1,0 +1,3 @@
+def output(files): ...
+
+raise RuntimeError("broken on purpose")

@@ -1,0 +1,4 @@
+def output(files, ctx):
+    if "fail" in ctx.params:
+        raise ValueError("boom")
+    return [1]
