@@ -199,7 +199,7 @@ def print_table(runs, typed):
         speed = [f"{run.outputs_per_sec:.0f}", f"{run.enrolments_per_sec:.1f}", f"{run.wall_secs:.1f} s"]
         print(row(run.language, eer, f"{100 * run.accuracy:.1f} %", *speed))
     if not typed.synthetic:
-        print(row("paper", f"{PAPER_EER:.3f}  ({PAPER_SD:.3f} )", "", "", "", ""))
+        print(row("paper", f"{PAPER_EER} ({PAPER_SD})", "", "", "", ""))
     if len(runs) > 1:
         print(f"\nlargest difference between the languages' scores: {largest_difference(runs):.1e}")
 
