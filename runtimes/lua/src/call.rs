@@ -60,7 +60,10 @@ impl Call {
     }
 
     fn state_increment(&self, lua: &Lua, key: &Value, by: &Value) -> Result<Value, Refusal> {
-        let by = value::to_number(by).map_err(Refusal::State)?;
+        let by = match by {
+            Value::Integer(_) | Value::Number(_) => value::to_number(by).map_err(Refusal::State)?,
+            other => return Err(Refusal::argument("the increment", "a number", other)),
+        };
         let sum = self.0.state_increment(&text(key, "a key of the state")?, by)?;
         Ok(value::from_json(lua, &sum.into())?)
     }

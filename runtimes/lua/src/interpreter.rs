@@ -37,6 +37,8 @@ impl Interpreter {
         lua.set_app_data(ArrayFunctions { parts: array.get("parts")?, from_parts: array.get("from_parts")? });
         let io: Table = lua.globals().get("io")?;
         let stdout: AnyUserData = io.get("stdout")?;
+        // Whoever watches a long job wants to see its lines as they are printed.
+        stdout.call_method::<()>("setvbuf", "line")?;
         Ok(Self {
             script,
             new_context: context.get("new")?,
@@ -125,4 +127,40 @@ fn native(lua: &Lua) -> mlua::Result<Table> {
 /// For a failure outside of the script's own functions, where mostly memory can be lacking.
 pub(crate) fn lua_failed(error: mlua::Error) -> CallError {
     CallError::new("script_error", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use dunnage_types::{Array, Dtype, StateValue};
+
+    use super::*;
+
+    #[test]
+    fn a_vector_has_the_narrowest_type_that_holds_it() {
+        let interpreter = Interpreter::new().unwrap();
+        let output: Function = interpreter.script.get("output").unwrap();
+        for (source, dtype, bytes) in [
+            ("{1}", "f64", &1_f64.to_le_bytes()[..]),
+            ("require('dunnage').array({0.1}, 'f32')", "f32", &0.1_f32.to_le_bytes()),
+            ("require('dunnage').array({-2}, 'i8')", "i64", &(-2_i64).to_le_bytes()),
+            ("require('ffi').new('int64_t[1]', 9007199254740993LL)", "i64", &9_007_199_254_740_993_i64.to_le_bytes()),
+            ("require('ffi').new('float[?]', 1, 0.1)", "f32", &0.1_f32.to_le_bytes()),
+        ] {
+            let script: Table = interpreter.lua.load(format!("{{ output = function() return {source} end }}")).eval().unwrap();
+            let (found, packed): (String, LuaString) = interpreter.call(&output, script).unwrap();
+            assert_eq!((found.as_str(), &*packed.as_bytes()), (dtype, bytes), "{source}");
+        }
+    }
+
+    #[test]
+    fn an_array_keeps_its_shape() {
+        let interpreter = Interpreter::new().unwrap();
+        for (shape, elements) in [(vec![2, 3], 6), (vec![], 1), (vec![0, 7], 0), (vec![4], 4)] {
+            let array = StateValue::Array(Array { dtype: Dtype::U8, shape, data: vec![9; elements] });
+            let seen = value::from_state(&interpreter.lua, array.clone()).unwrap();
+            assert_eq!(value::to_state(&interpreter.lua, &seen).unwrap(), array);
+        }
+        let broken = StateValue::Array(Array { dtype: Dtype::U8, shape: vec![5], data: vec![9; 4] });
+        assert!(value::from_state(&interpreter.lua, broken).is_err());
+    }
 }

@@ -3,7 +3,7 @@
 local failure = ...
 local ffi = require("ffi")
 local raise = failure.raise
-local setmetatable, tonumber, tostring, type = setmetatable, tonumber, tostring, type
+local ipairs, pairs, setmetatable, table, tonumber, tostring, type = ipairs, pairs, setmetatable, table, tonumber, tostring, type
 
 local array = {}
 

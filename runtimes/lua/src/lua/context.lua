@@ -2,7 +2,8 @@
 
 local failure, read_file = ...
 local check, raise = failure.check, failure.raise
-local io, rawget, rawset, select, setmetatable, tostring = io, rawget, rawset, select, setmetatable, tostring
+local getmetatable, io, ipairs, rawequal, rawget, rawset, select, setmetatable, table, tostring, type =
+  getmetatable, io, ipairs, rawequal, rawget, rawset, select, setmetatable, table, tostring, type
 
 -- The key under which a context and its state keep the call they belong to.
 local CALL = {}
@@ -15,14 +16,22 @@ local File = {}
 File.__index = File
 context.File = File
 
+-- The path of a file that a method was called on.
+local function path_of(self, method)
+  if getmetatable(self) ~= File then
+    raise(("call `%s` with a colon, as in `files[1]:%s()`"):format(method, method))
+  end
+  return self.path
+end
+
 --- The file's contents as a string.
 function File:read()
-  return (check(read_file(self.path)))
+  return (check(read_file(path_of(self, "read"))))
 end
 
 --- The file, opened for reading; as from `io.open`.
 function File:open()
-  local handle, message = io.open(self.path, "rb")
+  local handle, message = io.open(path_of(self, "open"), "rb")
   if not handle then
     raise(message)
   end
@@ -31,13 +40,22 @@ end
 
 --- Iterates over the file's lines; as `io.lines` does.
 function File:lines()
-  return io.lines(self.path)
+  return io.lines(path_of(self, "lines"))
 end
 
 local state = {}
 
+-- The call behind a state that a method was called on.
+local function call_of(self, method)
+  local call = type(self) == "table" and rawget(self, CALL)
+  if not call then
+    raise(("call `%s` with a colon, as in `ctx.state:%s(…)`"):format(method, method))
+  end
+  return call
+end
+
 function state:get(key, default)
-  local value = check(rawget(self, CALL):state_get(key))
+  local value = check(call_of(self, "get"):state_get(key))
   if value == nil then
     return default
   end
@@ -45,24 +63,24 @@ function state:get(key, default)
 end
 
 function state:set(key, value)
-  check(rawget(self, CALL):state_set(key, value))
+  check(call_of(self, "set"):state_set(key, value))
 end
 
 function state:delete(key)
-  return (check(rawget(self, CALL):state_delete(key)))
+  return (check(call_of(self, "delete"):state_delete(key)))
 end
 
 function state:increment(key, by)
-  return (check(rawget(self, CALL):state_increment(key, by == nil and 1 or by)))
+  return (check(call_of(self, "increment"):state_increment(key, by == nil and 1 or by)))
 end
 
 function state:compare_and_set(key, old, new)
-  return (check(rawget(self, CALL):state_compare_and_set(key, old, new)))
+  return (check(call_of(self, "compare_and_set"):state_compare_and_set(key, old, new)))
 end
 
 --- Iterates over the keys that begin with `prefix` and their values, in the order of the keys' bytes.
 function state:scan(prefix)
-  local call = rawget(self, CALL)
+  local call = call_of(self, "scan")
   local keys, values = check(call:state_scan(prefix or "", nil, PAGE))
   local at = 0
   return function()

@@ -1,7 +1,7 @@
 -- Failures: how ours are raised, and what is told of the script's.
 
-local debug, error, getmetatable, pcall, rawget, setmetatable, tostring, type, xpcall =
-  debug, error, getmetatable, pcall, rawget, setmetatable, tostring, type, xpcall
+local debug, error, getmetatable, pcall, rawget, setmetatable, table, tostring, type, xpcall =
+  debug, error, getmetatable, pcall, rawget, setmetatable, table, tostring, type, xpcall
 
 -- The name under which the files of this folder are loaded.
 local SOURCE = "=[dunnage]"

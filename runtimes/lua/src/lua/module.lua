@@ -2,13 +2,20 @@
 
 local failure, array, native = ...
 local raise, signal = failure.raise, failure.signal
-local setmetatable, type = setmetatable, type
+local setmetatable, tostring, type = setmetatable, tostring, type
 
 local dunnage = {
   array = array.new,
-  bytes = native.bytes,
   null = native.null,
 }
+
+--- A string that the state keeps as bytes, even where it would pass for text.
+function dunnage.bytes(text)
+  if type(text) ~= "string" then
+    raise("bytes are made from a string, not a " .. type(text))
+  end
+  return native.bytes(text)
+end
 
 --- A new empty list. As JSON it is `[]`, where a plain empty table is `{}`.
 function dunnage.empty_array()

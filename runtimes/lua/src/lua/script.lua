@@ -1,7 +1,7 @@
 -- The forms a script may have, and how its functions are called.
 
 local failure, vector, null = ...
-local debug, rawget, setmetatable, type = debug, rawget, setmetatable, type
+local _G, debug, ipairs, rawget, type = _G, debug, ipairs, rawget, type
 
 local FUNCTIONS = { "setup", "train", "input", "output", "output_batch" }
 local FORMS = "return a table with `output(files, ctx)`, `output_batch(requests, ctx)`, `train(files, ctx)` or `input(files, ctx)`, "

@@ -2,7 +2,7 @@
 
 local failure, array = ...
 local ffi = require("ffi")
-local next, pcall, tonumber, tostring, type = next, pcall, tonumber, tostring, type
+local debug, next, pcall, tonumber, tostring, type = debug, next, pcall, tonumber, tostring, type
 
 local new_doubles = ffi.typeof("double[?]")
 local new_integers = ffi.typeof("int64_t[?]")
@@ -79,7 +79,7 @@ local function from_data(dtype, data, length)
   return "i64", integers(dtype, data, length), length
 end
 
--- `value` is returned last so that it outlives the reference into it.
+-- The array itself is returned last, so that it outlives the reference into it.
 local function from_array(dtype, value)
   if #value.shape ~= 1 then
     refuse("the array has %d dimensions; return one with a single dimension", #value.shape)

@@ -21,6 +21,9 @@ fn a_file_can_be_read_in_every_way() {
     ";
     let returned = worker.train(vec![file.clone()], object(json!({ "code": code })));
     assert_eq!(returned, Ok(json!(["s3://suite/a.csv", 4, "1", 2])));
+    let misused = object(json!({ "code": "files[1].read()" }));
+    let error = worker.train(vec![file.clone()], misused).unwrap_err();
+    assert!(error.message.ends_with("call `read` with a colon, as in `files[1]:read()`"), "{error:?}");
     std::fs::remove_file(&file.path).unwrap();
     for method in ["read", "open"] {
         let code = format!("files[1]:{method}()");

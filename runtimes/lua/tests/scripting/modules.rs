@@ -19,6 +19,18 @@ fn a_module_beside_the_script_is_found() {
 }
 
 #[test]
+fn the_users_paths_come_behind_the_scripts_folder() {
+    let elsewhere = tempfile::TempDir::new().unwrap();
+    std::fs::write(elsewhere.path().join("one.lua"), "return 1").unwrap();
+    std::fs::write(elsewhere.path().join("two.lua"), "return 2").unwrap();
+    let path = format!("LUA_PATH={}/?.lua", elsewhere.path().display());
+    let mut worker = Worker::with_command(["/usr/bin/env", &path, env!("CARGO_BIN_EXE_dunnage-lua")].map(str::to_owned).to_vec());
+    worker.write("one.lua", "return 10");
+    worker.load("return { output = function() return { require('one'), require('two') } end }").unwrap();
+    assert_eq!(worker.output(Vec::new(), none()), Ok(vec![10.0, 2.0]));
+}
+
+#[test]
 fn the_systems_c_modules_load() {
     let folders = ["/usr/local/lib".to_owned(), format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH)];
     if !folders.iter().any(|folder| Path::new(folder).join("lua/5.1/cjson.so").exists()) {

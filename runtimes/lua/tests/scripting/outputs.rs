@@ -32,6 +32,7 @@ fn numbers_in_any_container_are_a_vector() {
         ("return dunnage.array({4294967295}, 'u32')", vec![4_294_967_295.0]),
         ("return dunnage.array({7}, 'u64')", vec![7.0]),
         ("return dunnage.array(3)", vec![0.0; 3]),
+        ("return dunnage.array(0, 'i32')", vec![]),
         ("return ffi.new('double[3]', 1, 2, 3)", vec![1.0, 2.0, 3.0]),
         ("return ffi.new('float[?]', 2, 0.5, 2)", vec![0.5, 2.0]),
         ("return ffi.new('int[2]', -1, 2)", vec![-1.0, 2.0]),

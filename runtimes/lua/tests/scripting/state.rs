@@ -90,6 +90,31 @@ fn keys_are_strings_and_methods_do_not_hide_them() {
 }
 
 #[test]
+fn a_method_that_is_misused_says_how_it_is_used() {
+    let mut worker = Worker::evaluator();
+    for (code, expected) in [
+        ("ctx.state.get('k')", "call `get` with a colon, as in `ctx.state:get(…)`"),
+        ("for _ in ctx.state.scan('k') do end", "call `scan` with a colon, as in `ctx.state:scan(…)`"),
+        ("ctx.state:increment('k', '1')", "the increment is a number, not a string"),
+        ("ctx.state:scan(1)", "the prefix of a scan is a string, not a number"),
+        ("ctx.state['\\255'] = 1", "a key of the state must be UTF-8"),
+        ("ctx.state.k = { a = '\\255' }", ".a is a string that is not UTF-8"),
+        ("ctx.state.k = dunnage.bytes(1)", "bytes are made from a string, not a number"),
+        ("ctx.state.k = 1LL", "the value is a cdata"),
+    ] {
+        let error = worker.eval(code).unwrap_err();
+        assert!(error.message.starts_with("code:1: ") && error.message.contains(expected), "{code}: {error:?}");
+    }
+}
+
+#[test]
+fn the_state_can_be_used_in_a_coroutine() {
+    let mut worker = Worker::evaluator();
+    let code = "local step = coroutine.wrap(function() ctx.state.k = 1 coroutine.yield() ctx.state:increment('k') return ctx.state.k end) step() return step()";
+    assert_eq!(worker.eval(code), Ok(json!(2)));
+}
+
+#[test]
 fn a_scan_goes_through_every_page() {
     let mut worker = Worker::evaluator();
     let code = "
