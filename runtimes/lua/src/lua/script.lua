@@ -49,6 +49,7 @@ local function from_handlers(module)
     member(module, "handleTrainFile"), member(module, "handleInputFile"), member(module, "handleOutputFile")
   return {
     handlers = true,
+    setup = member(module, "setup"),
     train = train and function(files)
       return results_of(train, files)
     end,
