@@ -54,7 +54,8 @@ fn functions_may_be_global_or_declared_with_a_colon() {
     let mut worker =
         Worker::start("local m = {x = 5}\nfunction m:output(files, ctx) return {self.x, #files, #ctx.device} end\nreturn m");
     assert_eq!(worker.output(Vec::new(), none()), Ok(vec![5.0, 0.0, 3.0]));
-    let mut worker = Worker::start("function setup() base = 1 end function handleOutputFile(name, contents) return base + #contents end");
+    let mut worker =
+        Worker::start("function setup() base = 1 end function handleOutputFile(name, contents) return base + #contents end");
     let file = worker.driver.file("a", b"abc");
     assert_eq!(worker.output(vec![file], none()), Ok(vec![4.0]));
 }
