@@ -5,14 +5,15 @@
 
 mod error;
 mod jobs;
+mod sqlite;
 mod state;
 mod versions;
-
 
 pub use error::StoreError;
 pub use jobs::{
     Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, backoff,
 };
+pub use sqlite::SqliteStore;
 pub use state::{MAX_KEY_BYTES, State, StateLimits};
 pub use versions::Versions;
 

@@ -1,0 +1,65 @@
+//! Handing out jobs.
+
+use std::time::Duration;
+
+use dunnage_types::{JobError, JobState, ReplicaId};
+use rusqlite::{Row, named_params};
+
+use super::ending::{Ending, end};
+use super::row;
+use crate::sqlite::rows::{Rows, Word, later};
+use crate::{ClaimedJob, Lease, StoreError};
+
+/// Because only one connection writes, the order of `seq` is the order of commits, and an unfinished job of the same key with
+/// a higher `seq` can never be running.
+pub(super) const CLAIM: &str = "
+    UPDATE job
+    SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = :replica, lease_expires_at = :expires,
+        started_at = :now, progress = NULL
+    WHERE seq IN (
+        SELECT candidate.seq FROM job AS candidate
+        WHERE candidate.service = :service AND candidate.state = 'queued' AND candidate.run_at <= :now
+          AND (candidate.key IS NULL OR NOT EXISTS (
+              SELECT 1 FROM job AS earlier
+              WHERE earlier.service = :service AND earlier.key = candidate.key AND earlier.finished_at IS NULL
+                AND earlier.seq < candidate.seq))
+        ORDER BY candidate.seq
+        LIMIT :limit)
+    RETURNING *";
+
+pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, lease: Duration) -> Result<Vec<ClaimedJob>, StoreError> {
+    let parameters = named_params! {
+        ":service": rows.service,
+        ":replica": Word(replica),
+        ":expires": later(rows.now, lease),
+        ":now": rows.now.0,
+        ":limit": limit,
+    };
+    let mut claimed = rows.all(CLAIM, parameters, |row| Ok::<_, StoreError>((row.get::<_, i64>("seq")?, read(row))))?;
+    claimed.sort_by_key(|(seq, _)| *seq);
+    let mut jobs = Vec::with_capacity(claimed.len());
+    for (seq, job) in claimed {
+        match job {
+            Ok(job) => jobs.push(job),
+            Err(error) => end_unreadable(rows, seq, &error)?,
+        }
+    }
+    Ok(jobs)
+}
+
+fn read(row: &Row<'_>) -> Result<ClaimedJob, StoreError> {
+    let job = row::job(row)?;
+    let lease = Lease { job: job.id, number: row.get("lease")? };
+    Ok(ClaimedJob { job, lease })
+}
+
+/// Ends a job that no attempt can read, lest it stand before the others for ever.
+fn end_unreadable(rows: &Rows<'_>, seq: i64, error: &StoreError) -> Result<(), StoreError> {
+    tracing::error!(%error, source = std::error::Error::source(error), seq, "a job cannot be read; it ends in `error`");
+    let error = JobError {
+        code: "job_unreadable".to_owned(),
+        message: "the database holds this job in a form that cannot be read; submit it again".to_owned(),
+        traceback: None,
+    };
+    end(rows, seq, Ending { error: Some(&error), ..Ending::new(JobState::Error) })
+}

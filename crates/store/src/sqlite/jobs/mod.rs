@@ -1,0 +1,87 @@
+//! The queue.
+
+mod attempt;
+mod cancel;
+mod claim;
+mod ending;
+mod enqueue;
+mod listing;
+mod prune;
+mod rescue;
+mod row;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dunnage_types::{FileAddress, Job, JobId, LogLine, NewLogLine, Progress, ReplicaId};
+
+pub(super) use self::attempt::held;
+pub(super) use self::rescue::expire_all_leases;
+use super::SqliteStore;
+use crate::{Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError};
+
+#[async_trait]
+impl Jobs for SqliteStore {
+    async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
+        self.write_and_hint(move |rows| enqueue::enqueue(rows, &job)).await
+    }
+
+    async fn claim(&self, replica: ReplicaId, limit: u32, lease: Duration) -> Result<Vec<ClaimedJob>, StoreError> {
+        self.write(move |rows| claim::claim(rows, replica, limit, lease)).await
+    }
+
+    async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
+        self.write(move |rows| attempt::renew(rows, lease, by)).await
+    }
+
+    async fn progress(&self, lease: Lease, progress: &Progress) -> Result<(), StoreError> {
+        let progress = progress.clone();
+        self.write(move |rows| attempt::progress(rows, lease, &progress)).await
+    }
+
+    async fn append_log(&self, lease: Lease, lines: &[NewLogLine]) -> Result<(), StoreError> {
+        let lines = lines.to_vec();
+        self.write(move |rows| attempt::append_log(rows, lease, &lines)).await
+    }
+
+    async fn finish(&self, lease: Lease, finish: Finish) -> Result<(), StoreError> {
+        self.write_and_hint(move |rows| attempt::finish(rows, lease, finish)).await
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
+        self.write_and_hint(move |rows| attempt::release(rows, lease)).await
+    }
+
+    async fn rescue(&self) -> Result<u64, StoreError> {
+        self.write_and_hint(rescue::rescue).await
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<Cancelled, StoreError> {
+        self.write_and_hint(move |rows| cancel::cancel(rows, job)).await
+    }
+
+    async fn job(&self, job: JobId) -> Result<Option<Job>, StoreError> {
+        self.read(move |rows| listing::job(rows, job)).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<JobPage, StoreError> {
+        let filter = filter.clone();
+        self.read(move |rows| listing::jobs(rows, &filter)).await
+    }
+
+    async fn log(&self, job: JobId, after: u64, limit: u32) -> Result<Vec<LogLine>, StoreError> {
+        self.read(move |rows| listing::log(rows, job, after, limit)).await
+    }
+
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {
+        self.write(move |rows| prune::prune(rows, retention, limit)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.read(listing::backlog).await
+    }
+
+    async fn work_hint(&self) {
+        self.work.notified().await;
+    }
+}
