@@ -36,7 +36,7 @@ class Buffer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._elements.shape
+        return self._elements.shape or ()
 
     @property
     def data(self) -> bytes:
@@ -56,7 +56,7 @@ def view(value: Any) -> Buffer | None:
 
 
 def _memory(value: Any) -> memoryview | None:
-    dtype = getattr(value, "dtype", None)
+    dtype: Any = getattr(value, "dtype", None)
     if getattr(dtype, "byteorder", "") == ("<" if sys.byteorder == "big" else ">"):
         value = value.astype(dtype.newbyteorder("="))
     try:

@@ -117,7 +117,7 @@ def _from_legacy(legacy: type, context: Context) -> dict[str, Function]:
     initialise = vars(legacy).get("__init__")
     if isinstance(initialise, FunctionType) and not _Parameters(initialise).names:
         initialise()
-        instance = object.__new__(legacy)
+        instance: Any = object.__new__(legacy)
     else:
         instance = _instance(legacy, context)
     return {
@@ -148,7 +148,8 @@ def _once_a_file(handler: Callable[[bytes], Any], name: str, handler_name: str) 
 
 
 def _instance(model: type, context: Context) -> Any:
-    wanted = model.__init__ is not object.__init__ and _Parameters(model.__init__).without_first().takes_context(0)
+    initialise: Any = getattr(model, "__init__")
+    wanted = initialise is not object.__init__ and _Parameters(initialise).without_first().takes_context(0)
     return model(context) if wanted else model()
 
 

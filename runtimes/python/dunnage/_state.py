@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from _collections_abc import MutableMapping  # `collections.abc` is the same, but slow to import
 
 from ._values import decode, encode, plain
 

@@ -38,12 +38,13 @@ def decode(value: Encoded) -> Any:
     if value[0] != "array":
         return value[1]
     _, dtype, shape, data = value
-    elements = memoryview(bytearray(data)).cast(_FORMATS[dtype])
+    format: Any = _FORMATS[dtype]
+    elements = memoryview(bytearray(data)).cast(format)
     try:
         import numpy
     except ImportError:
         # A memoryview cannot have a dimension of length 0; such an array is left flat.
-        return elements if 0 in shape else elements.cast("B").cast(_FORMATS[dtype], shape=list(shape))
+        return elements if 0 in shape else elements.cast("B").cast(format, shape=list(shape))
     return numpy.asarray(elements).reshape(shape)
 
 

@@ -104,7 +104,7 @@ def _bad(message: str) -> Failure:
 
 def _a(value: Any) -> str:
     name = type(value).__name__
-    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
+    return f"{'an' if name.startswith(('a', 'e', 'i', 'o', 'ndarray')) else 'a'} {name}"
 
 
 def _brief(value: Any) -> str:

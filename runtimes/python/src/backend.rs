@@ -172,7 +172,9 @@ impl PythonBackend {
     /// What the server is told of an exception.
     fn describe(&self, py: Python<'_>, error: &PyErr, loading: bool) -> CallError {
         let module = self.module.bind(py);
-        let described = module.call_method1("describe", (error.value(py), loading)).and_then(|described| described.extract());
+        // `into_value`, unlike `value`, hands over the traceback as well.
+        let exception = error.clone_ref(py).into_value(py);
+        let described = module.call_method1("describe", (exception, loading)).and_then(|described| described.extract());
         match described {
             Ok(description) => call_error(description),
             Err(second) => {
