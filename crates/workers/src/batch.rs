@@ -1,15 +1,36 @@
-//! Requests that wait for a worker, and how a batch of them forms.
+//! What waits for a serving worker, and how a batch of requests forms.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunnage_protocol::{CallError, Request};
+use dunnage_protocol::{CallError, Outcome, Request, Run};
 use dunnage_types::{Vector, Version};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::exit::Lost;
+use crate::host::Host;
 use crate::queue::Queue;
+use crate::worker::Interrupt;
+
+/// Something for a serving worker to do.
+pub(crate) enum Work {
+    /// A request for output.
+    Output(Pending),
+    /// A job, where there are no job workers.
+    Job(Box<PendingJob>),
+}
+
+/// A job on its way to a serving worker.
+pub(crate) struct PendingJob {
+    pub(crate) run: Run,
+    pub(crate) timeout: Duration,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) interrupt: watch::Receiver<Interrupt>,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) respond: oneshot::Sender<Result<Outcome, Lost>>,
+}
 
 /// A request on its way to a worker.
 #[derive(Debug)]
@@ -56,23 +77,26 @@ pub(crate) struct BatchLimits {
 
 /// Forms a batch around `first`: what has queued up by now and, if asked for, what arrives within `max_wait`. Requests that
 /// nobody waits for any more are dropped; the batch may therefore be empty.
-pub(crate) async fn gather(first: Pending, queue: &Queue<Pending>, limits: BatchLimits) -> Vec<Pending> {
+pub(crate) async fn gather(first: Pending, queue: &Queue<Work>, limits: BatchLimits) -> Vec<Pending> {
     let mut batch = Vec::with_capacity(1);
     keep_wanted(first, &mut batch);
     let patience = Instant::now() + limits.max_wait;
     while batch.len() < limits.max_batch {
-        if let Some(next) = queue.pop_if(|_| true) {
-            keep_wanted(next, &mut batch);
-        } else if limits.max_wait.is_zero() {
-            break;
+        let next = if limits.max_wait.is_zero() {
+            queue.pop_if(is_output)
         } else {
-            match tokio::time::timeout_at(patience, queue.pop()).await {
-                Ok(next) => keep_wanted(next, &mut batch),
-                Err(_) => break,
-            }
+            tokio::time::timeout_at(patience, queue.pop_when(is_output)).await.unwrap_or(None)
+        };
+        match next {
+            Some(Work::Output(next)) => keep_wanted(next, &mut batch),
+            _ => break,
         }
     }
     batch
+}
+
+fn is_output(work: &Work) -> bool {
+    matches!(work, Work::Output(_))
 }
 
 fn keep_wanted(pending: Pending, batch: &mut Vec<Pending>) {
@@ -107,7 +131,7 @@ mod tests {
         let mut waiting = Vec::new();
         for name in ["b", "c", "d"] {
             let (pending, response) = pending(name, Duration::from_secs(9));
-            queue.push(pending).unwrap();
+            assert!(queue.push(Work::Output(pending)).is_ok());
             waiting.push(response);
         }
         let (first, _response) = pending("a", Duration::from_secs(9));
@@ -120,7 +144,7 @@ mod tests {
         let queue = Queue::new(10);
         let (late, late_response) = pending("late", Duration::ZERO);
         let (gone, _) = pending("gone", Duration::from_secs(9));
-        queue.push(gone).unwrap();
+        assert!(queue.push(Work::Output(gone)).is_ok());
         assert!(gather(late, &queue, LIMITS).await.is_empty());
         assert!(matches!(late_response.await, Ok(Err(Failed::DeadlinePassed))));
     }

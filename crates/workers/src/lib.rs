@@ -22,5 +22,5 @@ pub use exit::{Exit, Lost};
 pub use generation::Standby;
 pub use host::{Host, Line};
 pub use launch::{Launcher, Runtime, RuntimeError};
-pub use pool::{OutputError, Pool, PoolSettings, PoolStatus, Served};
+pub use pool::{JobLost, OutputError, Pool, PoolSettings, PoolStatus, Served};
 pub use worker::{Interrupt, StartError, Started, Worker};

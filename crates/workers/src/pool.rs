@@ -6,20 +6,20 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunnage_protocol::{Artifact, CallError, Functions, Request};
+use dunnage_protocol::{Artifact, CallError, Functions, Outcome, Request, Run};
 use dunnage_types::{ServiceName, Vector, Version, WorkerId};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::batch::{Answered, Failed, Pending};
+use crate::batch::{Answered, Failed, Pending, PendingJob, Work};
 use crate::exit::Lost;
 use crate::generation::{Generation, Phase, Standby};
 use crate::host::Host;
 use crate::launch::{Launcher, Runtime};
 use crate::queue::Queue;
 use crate::slot;
-use crate::worker::StartError;
+use crate::worker::{Interrupt, StartError};
 
 /// How the serving workers are run.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) settings: PoolSettings,
     pub(crate) launcher: Launcher,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) queue: Queue<Pending>,
+    pub(crate) queue: Queue<Work>,
     serving: RwLock<Arc<Generation>>,
     slots: tokio::sync::Mutex<JoinSet<()>>,
     workers: Arc<AtomicU32>,
@@ -123,7 +123,8 @@ impl Pool {
     pub async fn output(&self, request: Request, deadline: Instant) -> Result<Served, OutputError> {
         self.shared.refuse_if_hopeless()?;
         let (respond, response) = oneshot::channel();
-        self.shared.queue.push(Pending { request, deadline, respond }).map_err(|_| OutputError::QueueFull)?;
+        let pending = Pending { request, deadline, respond };
+        self.shared.queue.push(Work::Output(pending)).map_err(|_| OutputError::QueueFull)?;
         // A worker's own deadline is the same; the second of mercy lets its end be told apart from a full queue.
         match tokio::time::timeout_at(deadline + Duration::from_secs(1), response).await {
             Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size }))) => Ok(Served { vector, version, batch_size }),
@@ -131,6 +132,30 @@ impl Pool {
             Ok(Ok(Err(Failed::Lost(lost)))) => Err(OutputError::Lost(lost)),
             Ok(Ok(Err(Failed::ShuttingDown)) | Err(_)) => Err(OutputError::ShuttingDown),
             Ok(Ok(Err(Failed::DeadlinePassed))) | Err(_) => Err(OutputError::DeadlinePassed),
+        }
+    }
+
+    /// Has a serving worker run a job, between requests; for services without job workers.
+    ///
+    /// `timeout` counts from when a worker takes it up.
+    ///
+    /// # Errors
+    ///
+    /// [`JobLost`].
+    pub async fn run(
+        &self,
+        run: Run,
+        timeout: Duration,
+        host: Arc<dyn Host>,
+        interrupt: watch::Receiver<Interrupt>,
+        cancel_grace: Duration,
+    ) -> Result<Outcome, JobLost> {
+        let (respond, response) = oneshot::channel();
+        let job = PendingJob { run, timeout, host, interrupt, cancel_grace, respond };
+        self.shared.queue.push(Work::Job(Box::new(job))).map_err(|_| JobLost::NotStarted)?;
+        match response.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(JobLost::NotStarted),
         }
     }
 
@@ -195,9 +220,11 @@ impl Pool {
     /// Lets every worker finish what it has and end. Requests that wait are refused.
     pub async fn stop(&self) {
         self.shared.serving().enter(Phase::Retired);
-        for pending in self.shared.queue.drain() {
-            // A client that has gone does not hear it.
-            let _ = pending.respond.send(Err(Failed::ShuttingDown));
+        for work in self.shared.queue.drain() {
+            // A client that has gone does not hear it; a job's end is noticed by its dropped sender.
+            if let Work::Output(pending) = work {
+                let _ = pending.respond.send(Err(Failed::ShuttingDown));
+            }
         }
         let mut slots = self.shared.slots.lock().await;
         while slots.join_next().await.is_some() {}
@@ -267,6 +294,17 @@ impl Drop for Pause {
             self.generation.enter(Phase::Serving);
         }
     }
+}
+
+/// Why a job was not run to its end by a serving worker.
+#[derive(Debug, thiserror::Error)]
+pub enum JobLost {
+    /// Its worker died.
+    #[error(transparent)]
+    Worker(#[from] Lost),
+    /// No worker took it up: the queue was full, or the server is shutting down.
+    #[error("no serving worker took the job up")]
+    NotStarted,
 }
 
 /// Why a request for output was not answered.

@@ -44,15 +44,25 @@ impl<T> Queue<T> {
     /// Takes the oldest item if there is one and it fits. Never waits.
     pub(crate) fn pop_if(&self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
         let mut items = self.lock();
-        if !items.front().is_some_and(fits) {
-            return None;
-        }
-        let item = items.pop_front();
+        let item = if items.front().is_some_and(fits) { items.pop_front() } else { None };
         if !items.is_empty() {
-            // Two arrivals may have woken one taker only.
+            // Two arrivals may have woken one taker only, or one that leaves the item for another.
             self.arrived.notify_one();
         }
         item
+    }
+
+    /// Waits for an oldest item and takes it if it fits; `None` if it does not. May be dropped and called again.
+    pub(crate) async fn pop_when(&self, fits: impl Fn(&T) -> bool) -> Option<T> {
+        loop {
+            if let Some(item) = self.pop_if(&fits) {
+                return Some(item);
+            }
+            if self.len() > 0 {
+                return None;
+            }
+            self.arrived.notified().await;
+        }
     }
 
     /// Takes everything.

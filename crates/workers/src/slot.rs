@@ -8,7 +8,7 @@ use dunnage_types::WorkerId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::batch::{self, Answered, BatchLimits, Failed, Pending};
+use crate::batch::{self, Answered, BatchLimits, Failed, Pending, PendingJob, Work};
 use crate::exit::{Exit, Lost};
 use crate::generation::{Generation, Phase};
 use crate::pool::Shared;
@@ -101,9 +101,15 @@ async fn serve(shared: &Shared, generation: &Generation, phases: &mut watch::Rec
                 }
             }
             exit = worker.idle() => return Some(worker.bury(exit).await),
-            first = shared.queue.pop(), if phase == Phase::Serving => {
-                let batch = batch::gather(first, &shared.queue, limits).await;
-                if let Err(lost) = answer(shared, generation, &mut worker, batch).await {
+            work = shared.queue.pop(), if phase == Phase::Serving => {
+                let done = match work {
+                    Work::Output(first) => {
+                        let batch = batch::gather(first, &shared.queue, limits).await;
+                        answer(shared, generation, &mut worker, batch).await
+                    }
+                    Work::Job(job) => run_job(&mut worker, *job).await,
+                };
+                if let Err(lost) = done {
                     return Some(lost);
                 }
             }
@@ -136,6 +142,15 @@ async fn answer(shared: &Shared, generation: &Generation, worker: &mut Worker, b
             Err(lost)
         }
     }
+}
+
+/// Has the worker run a job, and passes its outcome on. Whoever waits for it outlives the job, or no longer cares.
+async fn run_job(worker: &mut Worker, mut job: PendingJob) -> Result<(), Lost> {
+    let deadline = Instant::now() + job.timeout;
+    let outcome = worker.run(job.run, deadline, &*job.host, &mut job.interrupt, job.cancel_grace).await;
+    let lost = outcome.as_ref().err().cloned();
+    let _ = job.respond.send(outcome);
+    lost.map_or(Ok(()), Err)
 }
 
 async fn retired(phases: &mut watch::Receiver<Phase>) {

@@ -1,0 +1,233 @@
+//! One attempt at a job, from claim to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunnage_protocol::{CallError, CallId, File, Outcome, Run};
+use dunnage_store::{ClaimedJob, Finish, Lease, StoreError, backoff};
+use dunnage_types::{Job, JobError, JobKind, JobState, LogLevel, LogSource};
+use dunnage_workers::{Exit, Host, Interrupt, Line, Lost};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::host::JobHost;
+use super::keeper;
+use super::recorder::Recorder;
+use super::runner::{Ran, Runner};
+use crate::app::App;
+use crate::problem::{Code, Problem, chain};
+use crate::versions::{self, PublishError};
+
+/// A script may ask to be tried again after this time at the longest.
+const LONGEST_RETRY: Duration = Duration::from_hours(24);
+
+/// How an attempt came out, before the database knows of it.
+enum Ending {
+    /// The script returned.
+    Returned(Value),
+    /// The job ends or is tried again, as the store decides.
+    Finish(Finish),
+    /// The job goes back uncharged: it was never the job's turn, or the server is about to end.
+    Release,
+    /// The lease is lost; nothing this attempt says counts.
+    Superseded,
+}
+
+/// Runs one attempt and records its end.
+///
+/// # Errors
+///
+/// What went wrong outside of the job: no worker can be started, or the database does not answer. The job has been handed
+/// back, or will be rescued; wait before claiming another.
+pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob) -> Result<(), String> {
+    let ClaimedJob { job, lease } = claimed;
+    tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
+    let (interrupt, interrupts) = watch::channel(Interrupt::None);
+    app.running.add(job.id, interrupt.clone());
+    let keeper = keeper::keep(Arc::clone(app), lease, interrupt);
+    let recorder = Recorder::start(Arc::clone(&app.store), lease, app.config.jobs.max_log_lines);
+    let host = Arc::new(JobHost::new(Arc::clone(app), lease, job.kind, recorder.sender()));
+
+    let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
+    let interrupted = *interrupts.borrow();
+    let ending = ran.map_or_else(Err, |ran| Ok(judge(app, &job, ran, interrupted, &host)));
+    let made_artifact = host.made_artifact();
+    drop(host);
+    recorder.finish().await;
+    let recorded = match ending {
+        Ok(ending) => record(app, &job, lease, ending, made_artifact).await,
+        Err(failure) => release(app, lease).await.and(Err(failure)),
+    };
+    keeper.abort();
+    app.running.remove(job.id);
+    recorded
+}
+
+/// Fetches the files and has a worker run the script. The error is a failure outside of the job.
+async fn execute(
+    app: &Arc<App>,
+    runner: &mut Runner,
+    job: &Job,
+    host: &Arc<JobHost>,
+    interrupts: watch::Receiver<Interrupt>,
+) -> Result<Ran, String> {
+    let files = match fetch(app, job).await {
+        Ok(files) => files,
+        Err(problem) => return Ok(Ran::Unfetched(problem)),
+    };
+    let run = Run {
+        call: CallId(0),
+        deadline: None,
+        kind: job.kind,
+        job: job.id,
+        attempt: job.attempt,
+        seed: job.id.seed(),
+        files,
+        params: job.params.clone(),
+    };
+    runner.run(run, Arc::clone(host) as Arc<dyn Host>, interrupts).await
+}
+
+async fn fetch(app: &Arc<App>, job: &Job) -> Result<Vec<File>, Problem> {
+    let (shared, addresses) = (Arc::clone(app), job.files.clone());
+    let resolved = tokio::task::spawn_blocking(move || shared.files.resolve(&addresses)).await;
+    match resolved {
+        Ok(files) => Ok(files?.into_iter().map(crate::routes::as_protocol_file).collect()),
+        Err(error) => {
+            tracing::error!(%error, "fetching files failed");
+            Err(Problem::new(Code::Internal, "the files could not be fetched"))
+        }
+    }
+}
+
+/// Decides what an attempt's outcome means for its job.
+fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost) -> Ending {
+    let cancelled = interrupted == Interrupt::Cancel;
+    match ran {
+        _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release,
+        _ if interrupted == Interrupt::Kill => Ending::Superseded,
+        Ran::NotStarted => Ending::Release,
+        Ran::Unfetched(problem) => {
+            let error = JobError { code: problem.code().as_str().to_owned(), message: problem.to_string(), traceback: None };
+            host.say(LogLevel::Error, error.message.clone());
+            Ending::Finish(Finish::Failed(error))
+        }
+        // A script that stops early because it was told to has not done its work.
+        Ran::Ended(_) | Ran::Lost(_) if cancelled => Ending::Finish(Finish::Cancelled),
+        Ran::Ended(Outcome::Ok(value)) => Ending::Returned(value),
+        Ran::Ended(Outcome::Error(error)) => Ending::Finish(failed(job, error, host)),
+        Ran::Lost(lost) => Ending::Finish(lost_worker(job, &lost, host)),
+    }
+}
+
+fn failed(job: &Job, error: CallError, host: &JobHost) -> Finish {
+    for line in error.traceback.iter().flat_map(|traceback| traceback.lines()) {
+        host.say(LogLevel::Error, line.to_owned());
+    }
+    if error.traceback.is_none() {
+        host.say(LogLevel::Error, error.message.clone());
+    }
+    let retry_after = error.retry_after.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+    let job_error = JobError { code: error.code, message: error.message, traceback: error.traceback };
+    match job_error.code.as_str() {
+        "script_retry" => {
+            let asked = |seconds: f64| LONGEST_RETRY.min(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_RETRY));
+            let after = retry_after.map_or_else(|| backoff(job.attempt), asked);
+            Finish::Retry { error: job_error, after }
+        }
+        "script_cancelled" => Finish::Cancelled,
+        _ => Finish::Failed(job_error),
+    }
+}
+
+fn lost_worker(job: &Job, lost: &Lost, host: &JobHost) -> Finish {
+    let code = if lost.exit == Exit::DeadlinePassed { Code::DeadlineExceeded } else { Code::WorkerCrashed };
+    host.say(LogLevel::Error, lost.to_string());
+    let error = JobError { code: code.as_str().to_owned(), message: lost.to_string(), traceback: None };
+    Finish::Retry { error, after: backoff(job.attempt) }
+}
+
+/// Tells the database how the attempt ended.
+async fn record(app: &Arc<App>, job: &Job, lease: Lease, ending: Ending, made_artifact: bool) -> Result<(), String> {
+    let finish = match ending {
+        Ending::Release => return release(app, lease).await,
+        Ending::Superseded => {
+            tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
+            return discard(app, lease);
+        }
+        Ending::Returned(result) if made_artifact && job.kind == JobKind::Train => {
+            match versions::publish_and_finish(app, lease, result).await {
+                Ok(_) => {
+                    ended(app, job, &Finish::Done { result: Value::Null, activate: None });
+                    return Ok(());
+                }
+                Err(PublishError::Store(error)) => {
+                    discard(app, lease)?;
+                    return after_refusal(job, error);
+                }
+                Err(error) => {
+                    Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None })
+                }
+            }
+        }
+        Ending::Returned(result) => Finish::Done { result, activate: None },
+        Ending::Finish(finish) => finish,
+    };
+    match app.store.finish(lease, finish.clone()).await {
+        Ok(()) => ended(app, job, &finish),
+        Err(error) => return after_refusal(job, error),
+    }
+    if made_artifact {
+        discard(app, lease)?;
+    }
+    Ok(())
+}
+
+async fn release(app: &Arc<App>, lease: Lease) -> Result<(), String> {
+    match app.store.release(lease).await {
+        // It was cancelled or rescued meanwhile, which is as good.
+        Ok(()) | Err(StoreError::Superseded(_)) => discard(app, lease),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// The database would not record the end. If the lease is lost another attempt will; if the database is away the job is
+/// rescued when the lease ends.
+fn after_refusal(job: &Job, error: StoreError) -> Result<(), String> {
+    match error {
+        StoreError::Superseded(_) => {
+            tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
+            Ok(())
+        }
+        other => Err(chain(&other)),
+    }
+}
+
+fn discard(app: &App, lease: Lease) -> Result<(), String> {
+    app.artifacts.discard(lease).map_err(|error| format!("an unfinished artifact cannot be removed: {error}"))
+}
+
+fn ended(app: &App, job: &Job, finish: &Finish) {
+    let state = match finish {
+        Finish::Done { .. } => JobState::Done,
+        Finish::Failed(_) => JobState::Error,
+        Finish::Cancelled => JobState::Cancelled,
+        Finish::Retry { error, .. } => {
+            app.metrics.job_retried();
+            tracing::warn!(job = %job.id, attempt = job.attempt, error = %error.message, "attempt failed; the job may be tried again");
+            return;
+        }
+    };
+    app.metrics.job_finished(job.kind, state);
+    tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, state = %state, "job ended");
+    if let Err(error) = app.files.uploads().remove(&job.files) {
+        tracing::warn!(job = %job.id, %error, "the job's uploads cannot be removed; retention will try again");
+    }
+}
+
+impl JobHost {
+    /// Puts a line of the server's own into the job's log.
+    fn say(&self, level: LogLevel, message: String) {
+        self.line(Line { source: LogSource::Server, level, message });
+    }
+}

@@ -1,0 +1,140 @@
+//! Where a slot's jobs run: in a worker of its own, started on demand, or in the serving workers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dunnage_protocol::{Load, Outcome, Role, Run};
+use dunnage_types::Version;
+use dunnage_workers::{Host, Interrupt, JobLost, Lost, Worker};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::host::ServingHost;
+use crate::problem::{Problem, chain};
+
+/// Runs the jobs of one slot.
+pub(crate) struct Runner {
+    app: Arc<App>,
+    workers: Workers,
+}
+
+/// Which workers a slot uses.
+pub(crate) enum Workers {
+    /// Its own, while it has one.
+    Own(Option<Box<OwnWorker>>),
+    /// Those that answer `/output`, for scripts that keep what they learn in memory.
+    Serving,
+}
+
+/// A job worker, and what it has loaded.
+pub(crate) struct OwnWorker {
+    worker: Worker,
+    version: Option<Version>,
+    reload: u64,
+    idle_since: Instant,
+}
+
+/// How a run came out.
+pub(crate) enum Ran {
+    /// The script ended, one way or the other.
+    Ended(Outcome),
+    /// The worker was lost.
+    Lost(Lost),
+    /// No worker took the job up.
+    NotStarted,
+    /// The job's files could not be had.
+    Unfetched(Problem),
+}
+
+impl Runner {
+    pub(crate) fn new(app: Arc<App>, workers: Workers) -> Self {
+        Self { app, workers }
+    }
+
+    /// Has a worker run the script.
+    ///
+    /// # Errors
+    ///
+    /// Why no worker could be started.
+    pub(crate) async fn run(
+        &mut self,
+        run: Run,
+        host: Arc<dyn Host>,
+        mut interrupts: watch::Receiver<Interrupt>,
+    ) -> Result<Ran, String> {
+        let (timeout, grace) = (self.app.config.jobs.timeout, self.app.config.jobs.cancel_grace);
+        let Workers::Own(own) = &mut self.workers else {
+            return Ok(match self.app.pool.run(run, timeout, host, interrupts, grace).await {
+                Ok(outcome) => Ran::Ended(outcome),
+                Err(JobLost::Worker(lost)) => Ran::Lost(lost),
+                Err(JobLost::NotStarted) => Ran::NotStarted,
+            });
+        };
+        let mut ready = fit_worker(&self.app, own.take()).await?;
+        match ready.worker.run(run, Instant::now() + timeout, &*host, &mut interrupts, grace).await {
+            Ok(outcome) => {
+                ready.idle_since = Instant::now();
+                *own = Some(ready);
+                Ok(Ran::Ended(outcome))
+            }
+            Err(lost) => Ok(Ran::Lost(lost)),
+        }
+    }
+
+    /// Waits, at most for `wait`, while the idle worker is looked after: it is ended when it has been idle for long.
+    pub(crate) async fn rest(&mut self, wait: Duration) {
+        let Workers::Own(own) = &mut self.workers else { return tokio::time::sleep(wait).await };
+        let Some(ready) = own else { return tokio::time::sleep(wait).await };
+        let idle_until = ready.idle_since + self.app.config.jobs.idle;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            exit = ready.worker.idle() => {
+                if let Some(lost) = own.take() {
+                    let lost = lost.worker.bury(exit).await;
+                    tracing::warn!(exit = %lost.exit, "an idle job worker was lost; the next job starts another");
+                }
+            }
+            () = tokio::time::sleep_until(idle_until) => {
+                if let Some(idle) = own.take() {
+                    tracing::debug!(pid = idle.worker.pid(), "an idle job worker is ended");
+                    idle.worker.stop().await;
+                }
+            }
+        }
+    }
+
+    /// Ends the worker.
+    pub(crate) async fn stop(self) {
+        if let Workers::Own(Some(own)) = self.workers {
+            own.worker.stop().await;
+        }
+    }
+}
+
+/// The slot's worker if it has loaded what is active now, else a new one.
+async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<Box<OwnWorker>, String> {
+    let active = app.store.active().await.map_err(|error| chain(&error))?;
+    let version = active.as_ref().map(|active| active.version);
+    let reload = app.reloads.load(Ordering::SeqCst);
+    match current {
+        Some(own) if own.version == version && own.reload == reload => return Ok(own),
+        Some(outdated) => outdated.worker.stop().await,
+        None => {}
+    }
+    let load = Load {
+        service: app.config.service.name.clone(),
+        worker: app.pool.next_worker(),
+        role: Role::Job,
+        script: app.script.clone(),
+        artifact: active.map(|active| app.artifacts.of(&active)),
+        device: app.config.service.device.clone(),
+    };
+    let idle_host: Arc<dyn Host> = Arc::new(ServingHost::new(Arc::clone(&app.store)));
+    let _ = host;
+    let started = Worker::start(&app.launcher, &app.runtime, load, app.config.workers.load_timeout, idle_host).await;
+    let worker = started.map_err(|error| chain(&error))?;
+    tracing::debug!(pid = worker.pid(), "a job worker is ready");
+    Ok(Box::new(OwnWorker { worker, version, reload, idle_since: Instant::now() }))
+}

@@ -1,0 +1,127 @@
+//! What operators watch and fleets scale on, in Prometheus' text format.
+
+use std::time::Duration;
+
+use dunnage_store::Backlog;
+use dunnage_types::{JobKind, JobState, Timestamp};
+use dunnage_workers::PoolStatus;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+/// Methods beyond these are counted together, so that clients cannot make up labels.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+
+/// Every metric of a server.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    latency: HistogramVec,
+    batch_size: Histogram,
+    jobs_finished: IntCounterVec,
+    jobs_retried: IntCounter,
+    jobs_queued: IntGauge,
+    jobs_running: IntGauge,
+    oldest_queued: Gauge,
+    workers_ready: IntGauge,
+    workers_wanted: IntGauge,
+    workers_lost: IntGauge,
+    outputs_queued: IntGauge,
+    active_version: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers them, each labelled with the service.
+    pub(crate) fn new(service: &str) -> Result<Self, prometheus::Error> {
+        let labels = [("service".to_owned(), service.to_owned())].into();
+        let registry = Registry::new_custom(Some("dunnage".to_owned()), Some(labels))?;
+        let register = Register(&registry);
+        Ok(Self {
+            requests: register.counters("http_requests_total", "HTTP requests answered", &["route", "method", "status"])?,
+            latency: register.add(HistogramVec::new(
+                HistogramOpts::new("http_request_duration_seconds", "Time to answer an HTTP request")
+                    .buckets(LATENCY_BUCKETS.to_vec()),
+                &["route"],
+            )?)?,
+            batch_size: register.add(Histogram::with_opts(
+                HistogramOpts::new("output_batch_size", "Requests answered together by one call of the script")
+                    .buckets(BATCH_BUCKETS.to_vec()),
+            )?)?,
+            jobs_finished: register.counters(
+                "jobs_finished_total",
+                "Jobs that reached a terminal state here",
+                &["kind", "state"],
+            )?,
+            jobs_retried: register.add(IntCounter::new("job_retries_total", "Attempts that were handed back to be repeated")?)?,
+            jobs_queued: register.gauge("jobs_queued", "Jobs of the service that wait")?,
+            jobs_running: register.gauge("jobs_running", "Jobs of the service that run")?,
+            oldest_queued: register
+                .add(Gauge::new("jobs_oldest_queued_seconds", "Age of the oldest waiting job, 0 without one")?)?,
+            workers_ready: register.gauge("workers_ready", "Serving workers that are loaded")?,
+            workers_wanted: register.gauge("workers_wanted", "Serving workers there should be")?,
+            workers_lost: register.gauge("workers_lost_total", "Serving workers that died since the start")?,
+            outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
+            active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
+            registry,
+        })
+    }
+
+    pub(crate) fn observe_request(&self, route: &str, method: &str, status: u16, duration: Duration) {
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
+        self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.latency.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn observe_batch(&self, size: usize) {
+        self.batch_size.observe(u32::try_from(size).unwrap_or(u32::MAX).into());
+    }
+
+    pub(crate) fn job_finished(&self, kind: JobKind, state: JobState) {
+        self.jobs_finished.with_label_values(&[kind.as_str(), state.as_str()]).inc();
+    }
+
+    pub(crate) fn job_retried(&self) {
+        self.jobs_retried.inc();
+    }
+
+    /// The text, with the gauges as they are now.
+    pub(crate) fn render(&self, pool: &PoolStatus, backlog: Option<Backlog>) -> Result<String, prometheus::Error> {
+        self.workers_ready.set(as_gauge(pool.ready as u64));
+        self.workers_wanted.set(as_gauge(pool.wanted as u64));
+        self.workers_lost.set(as_gauge(pool.losses));
+        self.outputs_queued.set(as_gauge(pool.queued as u64));
+        self.active_version.set(pool.version.map_or(0, |version| version.get().into()));
+        if let Some(backlog) = backlog {
+            self.jobs_queued.set(as_gauge(backlog.queued));
+            self.jobs_running.set(as_gauge(backlog.running));
+            let age_ms = backlog.oldest_queued.map_or(0, |oldest| Timestamp::now().0.saturating_sub(oldest.0).max(0));
+            self.oldest_queued.set(Duration::from_millis(age_ms.unsigned_abs()).as_secs_f64());
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn add<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+}
+
+fn as_gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,119 @@
+//! What happens around every request: its id, its log line, its metrics, and the body of its error.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::problem::{Code, Problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A client's own id is taken over if it is no longer than this.
+const MAX_ID_BYTES: usize = 64;
+
+/// The id of the request being answered.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+impl FromRequest for RequestId {
+    type Error = Error;
+    type Future = std::future::Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut actix_web::dev::Payload) -> Self::Future {
+        std::future::ready(Ok(id_of(request)))
+    }
+}
+
+/// Wraps every route.
+pub(crate) async fn around(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let begin = Instant::now();
+    let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let outer = request.request().clone();
+    let response = match refuse_foreign(&outer) {
+        Some(problem) => request.into_response(problem.respond(&outer, &id)),
+        None => complete(next.call(request).await, &outer, &id),
+    };
+    Ok(observe(response, &id, begin))
+}
+
+/// Gives errors their body, ours and the framework's own alike.
+fn complete(result: Result<ServiceResponse<impl MessageBody + 'static>, Error>, outer: &HttpRequest, id: &str) -> ServiceResponse {
+    let response = match result {
+        Ok(response) => response.map_into_boxed_body(),
+        Err(error) => ServiceResponse::new(outer.clone(), error.as_response_error().error_response()),
+    };
+    let problem = response.response().extensions().get::<Problem>().cloned();
+    match problem.or_else(|| foreign_problem(&response)) {
+        Some(problem) => {
+            let request = response.request().clone();
+            ServiceResponse::new(request.clone(), problem.respond(&request, id))
+        }
+        None => response,
+    }
+}
+
+/// An error that the framework made, in our words.
+fn foreign_problem(response: &ServiceResponse) -> Option<Problem> {
+    let status = response.status();
+    let is_ours = response.headers().get("content-type").is_some();
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
+    let code = match status {
+        StatusCode::NOT_FOUND => Code::UnknownPath,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+        status if status.is_client_error() => Code::BodyMalformed,
+        _ => Code::Internal,
+    };
+    Some(Problem::new(code, "the request could not be dealt with"))
+}
+
+/// A page of another site must not be able to make a browser on this machine talk to us.
+fn refuse_foreign(request: &HttpRequest) -> Option<Problem> {
+    let cross_site = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let foreign_origin = header("origin").is_some_and(|origin| {
+        let origin_host = origin.split_once("://").map_or(origin, |(_, host)| host);
+        header("host") != Some(origin_host)
+    });
+    (cross_site || foreign_origin).then(|| Problem::new(Code::HostRefused, "requests from pages of other sites are refused"))
+}
+
+fn client_id(request: &HttpRequest) -> Option<String> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let harmless = !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
+    harmless.then(|| id.to_owned())
+}
+
+fn id_of(request: &HttpRequest) -> RequestId {
+    request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId(Uuid::new_v4().to_string()))
+}
+
+/// Adds the id to the answer, and the answer to the log and the metrics.
+fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceResponse {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let request = response.request();
+    let route = request.match_pattern().unwrap_or_else(|| "unknown".to_owned());
+    let (method, status, duration) = (request.method().as_str(), response.status().as_u16(), begin.elapsed());
+    if let Some(app) = request.app_data::<web::Data<App>>() {
+        app.metrics.observe_request(&route, method, status, duration);
+    }
+    let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    match status {
+        500.. => tracing::warn!(request_id = id, method, path = request.path(), status, duration_us, "request failed"),
+        _ => tracing::debug!(request_id = id, method, path = request.path(), status, duration_us, "request"),
+    }
+    response
+}

@@ -1,0 +1,343 @@
+//! Errors as clients see them: RFC 9457 problem details with a stable code.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
+use dunnage_files::{FileError, FileProblem};
+use dunnage_store::StoreError;
+use dunnage_workers::{Exit, OutputError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The stable codes. `docs/errors.md` lists each with what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each code's meaning stands in docs/errors.md, checked by a test")]
+pub enum Code {
+    BodyMalformed,
+    JobIdMalformed,
+    QueryInvalid,
+    HostRefused,
+    UnknownPath,
+    JobUnknown,
+    VersionUnknown,
+    MethodNotAllowed,
+    JobFinished,
+    VersionBad,
+    BodyTooLarge,
+    ContentTypeUnsupported,
+    RequestInvalid,
+    FilesMissing,
+    TooManyFiles,
+    FileAddressInvalid,
+    FileNotFound,
+    FileNotReadable,
+    FileOutsideRoot,
+    FilesRootUnset,
+    S3Unavailable,
+    IdempotencyMismatch,
+    ScriptError,
+    BadOutput,
+    FunctionMissing,
+    WorkerCrashed,
+    QueueFull,
+    WorkerUnavailable,
+    ShuttingDown,
+    StoreUnavailable,
+    DeadlineExceeded,
+    Internal,
+}
+
+impl Code {
+    /// Every code, in the order of their status.
+    pub const ALL: [Self; 32] = [
+        Self::BodyMalformed,
+        Self::JobIdMalformed,
+        Self::QueryInvalid,
+        Self::HostRefused,
+        Self::UnknownPath,
+        Self::JobUnknown,
+        Self::VersionUnknown,
+        Self::MethodNotAllowed,
+        Self::JobFinished,
+        Self::VersionBad,
+        Self::BodyTooLarge,
+        Self::ContentTypeUnsupported,
+        Self::RequestInvalid,
+        Self::FilesMissing,
+        Self::TooManyFiles,
+        Self::FileAddressInvalid,
+        Self::FileNotFound,
+        Self::FileNotReadable,
+        Self::FileOutsideRoot,
+        Self::FilesRootUnset,
+        Self::S3Unavailable,
+        Self::IdempotencyMismatch,
+        Self::ScriptError,
+        Self::BadOutput,
+        Self::FunctionMissing,
+        Self::WorkerCrashed,
+        Self::QueueFull,
+        Self::WorkerUnavailable,
+        Self::ShuttingDown,
+        Self::StoreUnavailable,
+        Self::DeadlineExceeded,
+        Self::Internal,
+    ];
+
+    /// The code, its status, and a title for people.
+    #[must_use]
+    pub fn parts(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::BodyMalformed => ("body_malformed", 400, "The body cannot be read"),
+            Self::JobIdMalformed => ("job_id_malformed", 400, "This is no job id"),
+            Self::QueryInvalid => ("query_invalid", 400, "The query cannot be read"),
+            Self::HostRefused => ("host_refused", 403, "This request came from another site"),
+            Self::UnknownPath => ("unknown_path", 404, "There is nothing at this path"),
+            Self::JobUnknown => ("job_unknown", 404, "There is no such job"),
+            Self::VersionUnknown => ("version_unknown", 404, "There is no such version"),
+            Self::MethodNotAllowed => ("method_not_allowed", 405, "This path does not take this method"),
+            Self::JobFinished => ("job_finished", 409, "The job has ended"),
+            Self::VersionBad => ("version_bad", 409, "The version cannot serve"),
+            Self::BodyTooLarge => ("body_too_large", 413, "The body is too large"),
+            Self::ContentTypeUnsupported => ("content_type_unsupported", 415, "The body has another type than is understood"),
+            Self::RequestInvalid => ("request_invalid", 422, "The request does not make sense"),
+            Self::FilesMissing => ("files_missing", 422, "The request names no files"),
+            Self::TooManyFiles => ("too_many_files", 422, "The request names too many files"),
+            Self::FileAddressInvalid => ("file_address_invalid", 422, "A file's address is not understood"),
+            Self::FileNotFound => ("file_not_found", 422, "A file does not exist"),
+            Self::FileNotReadable => ("file_not_readable", 422, "A file cannot be read"),
+            Self::FileOutsideRoot => ("file_outside_root", 422, "A file lies outside of the files root"),
+            Self::FilesRootUnset => ("files_root_unset", 422, "Local files are not served"),
+            Self::S3Unavailable => ("s3_unavailable", 422, "Objects in S3 are not served"),
+            Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The idempotency key was used for another request"),
+            Self::ScriptError => ("script_error", 500, "The script raised an error"),
+            Self::BadOutput => ("bad_output", 500, "The script's output is no vector of numbers"),
+            Self::FunctionMissing => ("function_missing", 501, "The script lacks the function"),
+            Self::WorkerCrashed => ("worker_crashed", 502, "The worker died"),
+            Self::QueueFull => ("queue_full", 503, "Too many requests are waiting"),
+            Self::WorkerUnavailable => ("worker_unavailable", 503, "No worker is ready"),
+            Self::ShuttingDown => ("shutting_down", 503, "The server is shutting down"),
+            Self::StoreUnavailable => ("store_unavailable", 503, "The database is not available"),
+            Self::DeadlineExceeded => ("deadline_exceeded", 504, "The request took too long"),
+            Self::Internal => ("internal", 500, "The server failed"),
+        }
+    }
+
+    /// The code as text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.parts().0
+    }
+
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::QueueFull => Some(Duration::from_secs(1)),
+            Self::WorkerUnavailable | Self::ShuttingDown | Self::StoreUnavailable => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+}
+
+/// An error on its way to a client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    allow: Option<&'static str>,
+}
+
+/// The body of an error, `application/problem+json`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProblemBody {
+    /// `urn:dunnage:error:` and the code.
+    #[schema(example = "urn:dunnage:error:file_not_found")]
+    r#type: String,
+    /// What the code means, for people.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What went wrong with this request.
+    detail: String,
+    /// A stable code, listed in `docs/errors.md`.
+    #[schema(example = "file_not_found")]
+    code: &'static str,
+    /// The path that was asked for.
+    instance: String,
+    /// The request's id, also in the header `X-Request-Id` and in the server's log.
+    request_id: String,
+}
+
+impl Problem {
+    /// A problem with a sentence about this very request. The sentence is shown to the client.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), allow: None }
+    }
+
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        let detail = format!("use one of {allowed}");
+        Self { code: Code::MethodNotAllowed, detail, allow: Some(allowed) }
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The answer to `request`, with everything a client wants to know.
+    pub(crate) fn respond(&self, request: &HttpRequest, request_id: &str) -> HttpResponse {
+        let (code, status, title) = self.code.parts();
+        let body = ProblemBody {
+            r#type: format!("urn:dunnage:error:{code}"),
+            title,
+            status,
+            detail: self.detail.clone(),
+            code,
+            instance: request.path().to_owned(),
+            request_id: request_id.to_owned(),
+        };
+        let mut response = self.builder();
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        // Strings and numbers always have a JSON form.
+        response.body(serde_json::to_string(&body).unwrap_or_default())
+    }
+
+    fn builder(&self) -> HttpResponseBuilder {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(wait) = self.code.retry_after() {
+            response.insert_header((header::RETRY_AFTER, wait.as_secs().to_string()));
+        }
+        if let Some(allowed) = self.allow {
+            response.insert_header((header::ALLOW, allowed));
+        }
+        if self.code == Code::BodyTooLarge {
+            // The rest of the body is not read; nothing more can come over this connection.
+            response.force_close();
+        }
+        response
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code.as_str(), self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.parts().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Only a carrier: the middleware that knows the request writes the body.
+    fn error_response(&self) -> HttpResponse {
+        let mut response = self.builder().finish();
+        response.extensions_mut().insert(self.clone());
+        response
+    }
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        let code = match &error.problem {
+            FileProblem::Missing => Code::FileNotFound,
+            FileProblem::NotAFile | FileProblem::Denied => Code::FileNotReadable,
+            FileProblem::OutsideRoot => Code::FileOutsideRoot,
+            FileProblem::NoRoot => Code::FilesRootUnset,
+            FileProblem::S3 => Code::S3Unavailable,
+            FileProblem::Io(source) => {
+                tracing::error!(address = %error.address, %source, "a file cannot be read");
+                Code::FileNotReadable
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::UnknownJob(_) => Code::JobUnknown,
+            StoreError::UnknownVersion(_) => Code::VersionUnknown,
+            StoreError::BadVersion(_) => Code::VersionBad,
+            StoreError::IdempotencyMismatch => Code::IdempotencyMismatch,
+            StoreError::Unavailable(source) => {
+                tracing::error!(%source, "the database is not available");
+                return Self::new(Code::StoreUnavailable, "the database did not answer; nothing was changed, try again");
+            }
+            other => {
+                tracing::error!(error = %chain(other), "a request failed in the store");
+                return Self::new(Code::Internal, "the server failed; its log says why");
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<OutputError> for Problem {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Script(error) => {
+                let code = match error.code.as_str() {
+                    "bad_output" => Code::BadOutput,
+                    "function_missing" => Code::FunctionMissing,
+                    _ => Code::ScriptError,
+                };
+                if let Some(traceback) = &error.traceback {
+                    tracing::warn!(message = %error.message, traceback, "the script raised an error");
+                }
+                Self::new(code, error.message)
+            }
+            OutputError::Lost(lost) if lost.exit == Exit::DeadlinePassed => Self::deadline(),
+            OutputError::Lost(lost) => Self::new(Code::WorkerCrashed, lost.to_string()),
+            OutputError::DeadlinePassed => Self::deadline(),
+            OutputError::QueueFull => Self::new(Code::QueueFull, "try again in a moment (`--max-queue` bounds how many may wait)"),
+            OutputError::NoWorker(reason) => Self::new(Code::WorkerUnavailable, reason),
+            OutputError::ShuttingDown => Self::new(Code::ShuttingDown, "the server is about to end; try another replica"),
+        }
+    }
+}
+
+impl Problem {
+    fn deadline() -> Self {
+        Self::new(Code::DeadlineExceeded, "the request was not answered in time (`--timeout`)")
+    }
+}
+
+/// An error and its causes in one line, for logs.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENTED: &str = include_str!("../../../docs/errors.md");
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        for code in Code::ALL {
+            let (name, status, _) = code.parts();
+            assert!(DOCUMENTED.contains(&format!("| `{name}` | {status} |")), "docs/errors.md lacks `{name}` with status {status}");
+        }
+    }
+
+    #[test]
+    fn every_documented_status_code_exists() {
+        let rows = DOCUMENTED.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+        for (name, _) in rows.filter(|(_, rest)| rest.starts_with(|first: char| first.is_ascii_digit())) {
+            assert!(Code::ALL.iter().any(|code| code.as_str() == name), "docs/errors.md has the unknown code `{name}`");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `/healthz/*`: what orchestrators ask.
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::problem::{Code, Problem, ProblemBody};
+
+/// All is well.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Healthy {
+    /// Always `ok`.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+}
+
+/// The process answers. Whether it can do its work is another question.
+#[utoipa::path(get, path = "/healthz/live", tag = "health", responses((status = 200, description = "The process answers", body = Healthy)))]
+pub(crate) async fn live() -> HttpResponse {
+    ok()
+}
+
+/// The server can answer requests now: a worker is loaded, the database answers, and it is not about to end.
+#[utoipa::path(
+    get, path = "/healthz/ready", tag = "health",
+    responses(
+        (status = 200, description = "Send requests", body = Healthy),
+        (status = 503, description = "Send none, for the reason given", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    if app.is_stopping() {
+        return Err(Problem::new(Code::ShuttingDown, "the server is about to end"));
+    }
+    require_worker(&app)?;
+    app.store.active().await?;
+    Ok(ok())
+}
+
+/// The script has been loaded for the first time.
+#[utoipa::path(
+    get, path = "/healthz/startup", tag = "health",
+    responses(
+        (status = 200, description = "The script has been loaded", body = Healthy),
+        (status = 503, description = "Not yet, for the reason given", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn startup(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    if app.pool.status().functions.is_none() {
+        require_worker(&app)?;
+    }
+    Ok(ok())
+}
+
+fn require_worker(app: &App) -> Result<(), Problem> {
+    let status = app.pool.status();
+    if status.ready > 0 {
+        return Ok(());
+    }
+    let reason = status.last_error.unwrap_or_else(|| "the script is being loaded".to_owned());
+    Err(Problem::new(Code::WorkerUnavailable, reason))
+}
+
+fn ok() -> HttpResponse {
+    HttpResponse::Ok().json(Healthy { status: "ok" })
+}

@@ -1,0 +1,23 @@
+//! `GET /metrics`, for Prometheus.
+
+use actix_web::{HttpResponse, web};
+
+use crate::app::App;
+use crate::problem::{Code, Problem, chain};
+
+/// Renders every metric. While the database is away the jobs' gauges keep their last values.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "Metrics in Prometheus' text format", body = String, content_type = "text/plain")))]
+pub(crate) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let backlog = match app.store.backlog().await {
+        Ok(backlog) => Some(backlog),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "the backlog cannot be measured");
+            None
+        }
+    };
+    let text = app.metrics.render(&app.pool.status(), backlog).map_err(|error| {
+        tracing::error!(%error, "metrics cannot be rendered");
+        Problem::new(Code::Internal, "the metrics cannot be rendered; the server's log says why")
+    })?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}

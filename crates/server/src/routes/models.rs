@@ -1,0 +1,99 @@
+//! `/models`: what has been trained, and which version serves.
+
+use actix_web::{HttpResponse, web};
+use dunnage_types::{JobId, ModelVersion, Timestamp, Version, VersionState};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::versions;
+
+/// The versions of a service.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Models {
+    /// The service.
+    service: String,
+    /// The version that is active, if any has been published.
+    #[schema(value_type = Option<u32>)]
+    active: Option<Version>,
+    /// The version that this replica serves right now.
+    #[schema(value_type = Option<u32>)]
+    serving: Option<Version>,
+    /// Every version, newest first.
+    versions: Vec<Model>,
+}
+
+/// One version.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Model {
+    /// Its number.
+    #[schema(value_type = u32)]
+    version: Version,
+    /// `ready`, or `bad` if it cannot be loaded.
+    #[schema(value_type = String)]
+    state: VersionState,
+    /// Whether it is the active one.
+    active: bool,
+    /// The training job that made it.
+    #[schema(value_type = String, format = "uuid")]
+    job: JobId,
+    /// When it was published.
+    #[schema(value_type = String, format = "date-time")]
+    created_at: Timestamp,
+    /// Why it is bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A version that has been made the active one.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Activated {
+    /// Its number.
+    #[schema(value_type = u32)]
+    version: Version,
+    /// Always true.
+    active: bool,
+}
+
+/// Lists versions.
+#[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, description = "The versions", body = Models)))]
+pub(crate) async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let versions = app.store.versions().await?;
+    Ok(HttpResponse::Ok().json(Models {
+        service: app.config.service.name.to_string(),
+        active: versions.iter().find(|version| version.active).map(|version| version.version),
+        serving: app.pool.status().version,
+        versions: versions.into_iter().map(Model::from).collect(),
+    }))
+}
+
+/// Has a version serve; it is loaded in fresh workers before it takes over, and no request fails.
+#[utoipa::path(
+    post, path = "/models/{version}/activate", tag = "models",
+    params(("version" = u32, Path, description = "The version's number")),
+    responses(
+        (status = 200, description = "The version serves", body = Activated),
+        (status = "4XX", description = "There is no such version, or it cannot serve", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn activate(app: web::Data<App>, version: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let unknown = |_| Problem::new(Code::VersionUnknown, "versions are numbered from 1; see `/models`");
+    let version: Version = version.parse().map_err(unknown)?;
+    let app = app.into_inner();
+    // In a task of its own: a client that hangs up must not stop it half way.
+    let activated = tokio::spawn(async move { versions::activate(&app, version).await }).await;
+    activated.map_err(|error| {
+        tracing::error!(%error, "activating a version failed");
+        Problem::new(Code::Internal, "the version could not be activated; the server's log says why")
+    })??;
+    Ok(HttpResponse::Ok().json(Activated { version, active: true }))
+}
+
+impl From<ModelVersion> for Model {
+    fn from(version: ModelVersion) -> Self {
+        let ModelVersion { version, state, active, job, created_at, error, artifact: _ } = version;
+        Self { version, state, active, job, created_at, error }
+    }
+}

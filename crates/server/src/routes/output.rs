@@ -1,0 +1,116 @@
+//! `POST /output`: have the script answer now.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use dunnage_protocol::Request;
+use dunnage_types::Vector;
+use dunnage_workers::Served;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::as_protocol_file;
+use crate::app::App;
+use crate::middleware::RequestId;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::submission::{Body, Keep, Submission};
+
+/// The script's answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Answer {
+    /// The numbers, each in the shortest form that reads back as the same value.
+    #[schema(value_type = Vec<f64>)]
+    output_vector: Vector<Bytes>,
+}
+
+/// Has the model answer now.
+#[utoipa::path(
+    post, path = "/output", tag = "output", request_body = Body,
+    responses(
+        (status = 200, description = "The script's answer", body = Answer, headers(
+            ("Model-Version" = String, description = "The version that answered; `none` before the first"),
+            ("Server-Timing" = String, description = "Milliseconds spent on the body, the files and the model"),
+        )),
+        (status = "4XX", description = "The request is wrong", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "The script or the server failed", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn output(
+    app: web::Data<App>,
+    request: HttpRequest,
+    RequestId(request_id): RequestId,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let deadline = tokio::time::Instant::now() + app.config.workers.timeout;
+    let mut stages = Stages::begin();
+    refuse_missing_function(&app)?;
+    let submission = read(&app, &request, payload, deadline).await?;
+    stages.end("body");
+    // A few system calls for each file on a local disk; handing them to another thread would cost more.
+    let files = app.files.resolve(&submission.files)?;
+    stages.end("files");
+    let call = Request { request_id, files: files.into_iter().map(as_protocol_file).collect(), params: submission.params };
+    let served = app.pool.output(call, deadline).await?;
+    stages.end("model");
+    app.metrics.observe_batch(served.batch_size);
+    Ok(respond(served, &stages))
+}
+
+async fn read(
+    app: &App,
+    request: &HttpRequest,
+    payload: web::Payload,
+    deadline: tokio::time::Instant,
+) -> Result<Submission, Problem> {
+    let submission = tokio::time::timeout_at(deadline, Submission::read(app, request, payload, Keep::Briefly)).await;
+    let submission =
+        submission.map_err(|_| Problem::new(Code::DeadlineExceeded, "the body did not arrive in time (`--timeout`)"))??;
+    if submission.key.is_some() {
+        return Err(Problem::new(Code::RequestInvalid, "`Key` orders jobs; `/output` is none"));
+    }
+    Ok(submission)
+}
+
+fn refuse_missing_function(app: &App) -> Result<(), Problem> {
+    match app.pool.status().functions {
+        Some(functions) if !functions.output => {
+            Err(Problem::new(Code::FunctionMissing, "the script has no function `output`; add one and start again"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn respond(served: Served, stages: &Stages) -> HttpResponse {
+    let version = served.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+    HttpResponse::Ok()
+        .insert_header(("model-version", version))
+        .insert_header(("server-timing", stages.header()))
+        .json(Answer { output_vector: served.vector })
+}
+
+/// How long each stage took.
+struct Stages {
+    last: Instant,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Stages {
+    fn begin() -> Self {
+        Self { last: Instant::now(), done: Vec::with_capacity(3) }
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.done.push((name, now - self.last));
+        self.last = now;
+    }
+
+    /// As the W3C's Server Timing recommendation has it.
+    fn header(&self) -> String {
+        let entries: Vec<String> =
+            self.done.iter().map(|(name, took)| format!("{name};dur={:.3}", took.as_secs_f64() * 1000.0)).collect();
+        entries.join(", ")
+    }
+}

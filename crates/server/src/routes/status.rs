@@ -1,0 +1,130 @@
+//! `GET /status`: how a job is doing.
+
+use actix_web::{HttpResponse, web};
+use dunnage_types::{Job, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::App;
+use crate::problem::{Code, Problem, ProblemBody};
+
+/// The query of `/status`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Query {
+    /// The job. `taskID` is understood too.
+    #[serde(rename = "jobId", alias = "taskID")]
+    job_id: String,
+}
+
+/// How a job is doing. Fields that have no value yet are left out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StatusBody {
+    /// The job.
+    #[schema(value_type = String, format = "uuid")]
+    job_id: JobId,
+    /// `running`, `done` or `error`.
+    #[schema(value_type = String, example = "running")]
+    status: JobStatus,
+    /// `queued`, `running`, `done`, `error` or `cancelled`.
+    #[schema(value_type = String, example = "queued")]
+    state: JobState,
+    /// `train` or `input`.
+    #[schema(value_type = String, example = "train")]
+    kind: JobKind,
+    /// How many attempts have been started.
+    attempt: u32,
+    /// How many attempts may be started.
+    max_attempts: u32,
+    /// What the script last said of how far it has come.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody>,
+    /// What the script returned.
+    #[schema(value_type = Option<Value>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    /// The version the job published.
+    #[schema(value_type = Option<u32>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<Version>,
+    /// The job's `Key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// Whether it is being cancelled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cancel_requested: bool,
+    /// When it was submitted.
+    #[schema(value_type = String, format = "date-time")]
+    created_at: Timestamp,
+    /// When the last attempt began.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+}
+
+/// Why a job failed. Its traceback is in its log.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// A stable code, listed in `docs/errors.md`.
+    code: String,
+    /// One sentence.
+    message: String,
+}
+
+/// Tells how a job is doing.
+#[utoipa::path(
+    get, path = "/status", tag = "jobs", params(Query),
+    responses(
+        (status = 200, description = "How the job is doing", body = StatusBody),
+        (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn status(app: web::Data<App>, request: actix_web::HttpRequest) -> Result<HttpResponse, Problem> {
+    let wanted = web::Query::<Query>::from_query(request.query_string());
+    let wanted = wanted.map_err(|_| Problem::new(Code::JobIdMalformed, "name one job, as in `/status?jobId=…`"))?;
+    let job = find(&app, &wanted.job_id).await?;
+    Ok(HttpResponse::Ok().json(StatusBody::from(job)))
+}
+
+/// The job that a client's text names.
+pub(crate) async fn find(app: &App, text: &str) -> Result<Job, Problem> {
+    let id = parse_id(text)?;
+    let job = app.store.job(id).await?;
+    job.ok_or_else(|| dunnage_store::StoreError::UnknownJob(id).into())
+}
+
+pub(crate) fn parse_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|error: dunnage_types::InvalidId| Problem::new(Code::JobIdMalformed, error.to_string()))
+}
+
+impl From<Job> for StatusBody {
+    fn from(job: Job) -> Self {
+        Self {
+            job_id: job.id,
+            status: job.state.status(),
+            state: job.state,
+            kind: job.kind,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            progress: job.progress,
+            error: job.error.map(|error| ErrorBody { code: error.code, message: error.message }),
+            result: job.result,
+            version: job.version,
+            key: job.key,
+            cancel_requested: job.cancel_requested && !job.state.is_terminal(),
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+        }
+    }
+}

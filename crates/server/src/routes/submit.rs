@@ -1,0 +1,85 @@
+//! `POST /train` and `POST /input`: commit a job, and answer with its id.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use dunnage_store::{Enqueued, NewJob};
+use dunnage_types::{JobId, JobKind};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::submission::{Body, Keep, Submission};
+
+/// The answer to a submitted job.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Accepted {
+    /// Names the job in `/status` and `/jobs/{id}`.
+    #[schema(value_type = String, format = "uuid")]
+    job_id: JobId,
+}
+
+/// Teaches the model.
+#[utoipa::path(
+    post, path = "/train", tag = "jobs", request_body = Body,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeated request with the same key makes no second job")),
+    responses(
+        (status = 202, description = "The job is committed and will run", body = Accepted),
+        (status = "4XX", description = "The request is wrong", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "The server cannot take the job", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn train(app: web::Data<App>, request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    submit(&app, &request, payload, JobKind::Train).await
+}
+
+/// Feeds the model ordinary data in the background.
+#[utoipa::path(
+    post, path = "/input", tag = "jobs", request_body = Body,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeated request with the same key makes no second job")),
+    responses(
+        (status = 202, description = "The job is committed and will run", body = Accepted),
+        (status = "4XX", description = "The request is wrong", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "The server cannot take the job", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn input(app: web::Data<App>, request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    submit(&app, &request, payload, JobKind::Input).await
+}
+
+async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: JobKind) -> Result<HttpResponse, Problem> {
+    refuse_missing_function(app, kind)?;
+    let submission = Submission::read(app, request, payload, Keep::Durably).await?;
+    let idempotency = submission.idempotency(request, kind)?;
+    let job = NewJob {
+        id: JobId::random(),
+        kind,
+        files: submission.files,
+        params: submission.params,
+        key: submission.key,
+        idempotency,
+        max_attempts: app.config.jobs.max_attempts,
+    };
+    let job_id = match app.store.enqueue(job).await? {
+        Enqueued::Created(id) => {
+            submission.upload.into_iter().for_each(dunnage_files::Upload::keep);
+            id
+        }
+        // The files came along a second time; the job has the first.
+        Enqueued::Existing(id) => id,
+    };
+    let location = format!("/status?jobId={job_id}");
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(Accepted { job_id }))
+}
+
+/// Refuses a job that could only fail, as far as is known by now.
+fn refuse_missing_function(app: &App, kind: JobKind) -> Result<(), Problem> {
+    let Some(functions) = app.pool.status().functions else { return Ok(()) };
+    let present = match kind {
+        JobKind::Train => functions.train,
+        JobKind::Input => functions.input,
+    };
+    let missing = || Problem::new(Code::FunctionMissing, format!("the script has no function `{kind}`; add one and start again"));
+    if present { Ok(()) } else { Err(missing()) }
+}

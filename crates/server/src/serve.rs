@@ -1,0 +1,229 @@
+//! Puts a server together, runs it, and takes it apart again.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App as HttpApp, HttpServer, web};
+use dunnage_files::Files;
+use dunnage_store::{JobFilter, SqliteStore, StateLimits, Store, StoreError};
+use dunnage_types::{FileAddress, JobState};
+use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
+
+use crate::app::{App, Parts};
+use crate::artifacts::Artifacts;
+use crate::config::Config;
+use crate::host::ServingHost;
+use crate::jobs::Loop;
+use crate::metrics::Metrics;
+use crate::{middleware, reload, routes};
+
+/// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
+const HTTP_GRACE_SECS: u64 = 5;
+/// How long a connection may stay open without a request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How many jobs are read at once when uploads are swept.
+const SWEEP_PAGE: u32 = 1000;
+
+/// Serves until `stop` ends. `listening` is called once, with the address, as soon as connections are accepted.
+///
+/// Then: not ready any more, no more claims, running jobs get the grace, the rest is handed back, requests in flight are
+/// answered, and every worker ends.
+///
+/// # Errors
+///
+/// [`ServeError`] if the server cannot start.
+pub async fn run(
+    config: Config,
+    listening: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let app = web::Data::from(Arc::new(assemble(config).await?));
+    let (server, addresses) = bind(&app)?;
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    let jobs = Loop::start(&app);
+    let reload = app.config.service.reload.then(|| tokio::spawn(reload::watch(Arc::clone(&app))));
+    addresses.first().copied().map(listening);
+
+    stop.await;
+    tracing::info!("stopping");
+    if let Some(reload) = reload {
+        reload.abort();
+    }
+    shut_down(&app, jobs, handle).await;
+    server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
+}
+
+/// Opens everything a server needs, and starts its workers.
+async fn assemble(config: Config) -> Result<App, ServeError> {
+    let script = script(&config)?;
+    let runtime = runtime(&config)?;
+    refuse_unguarded(&config)?;
+    let data_dir = &config.storage.data_dir;
+    let cannot_use = |what: &'static str, path: PathBuf| move |source| ServeError::Folder { what, path, source };
+
+    let store = open_store(&config)?;
+    let artifacts_dir = data_dir.join("artifacts");
+    let artifacts = Artifacts::open(&artifacts_dir).map_err(cannot_use("artifacts", artifacts_dir.clone()))?;
+    let uploads_dir = data_dir.join("uploads");
+    let files_root = config.storage.files_root.as_deref();
+    let files =
+        Files::new(files_root, &uploads_dir).map_err(cannot_use("files", files_root.map_or(uploads_dir.clone(), PathBuf::from)))?;
+    sweep_uploads(&*store, &files).await?;
+
+    let launcher = Launcher::start().map_err(ServeError::Launcher)?;
+    let metrics = Metrics::new(config.service.name.as_str())?;
+    let active = store.active().await?.map(|version| artifacts.of(&version));
+    let host = Arc::new(ServingHost::new(Arc::clone(&store)));
+    let pool = Pool::start(pool_settings(&config, &script, &runtime), launcher.clone(), host, active);
+    Ok(App::new(Parts { config, script, runtime, launcher, store, files, artifacts, pool, metrics }))
+}
+
+/// The script's absolute path.
+pub(crate) fn script(config: &Config) -> Result<PathBuf, ServeError> {
+    let script = &config.service.script;
+    script.canonicalize().map_err(|source| ServeError::Script { path: script.clone(), source })
+}
+
+/// The program that runs the script, with its arguments.
+pub(crate) fn runtime(config: &Config) -> Result<Runtime, ServeError> {
+    let service = &config.service;
+    let mut runtime = Runtime::find(&service.script, service.runtime.as_deref())?;
+    if let Some(python) = &service.python {
+        runtime.arguments.extend(["--python".into(), python.into()]);
+    }
+    Ok(runtime)
+}
+
+/// Nobody has to say who they are yet, so nobody beyond this machine may come in unless that is meant.
+fn refuse_unguarded(config: &Config) -> Result<(), ServeError> {
+    let http = &config.http;
+    if http.host.is_loopback() || http.allow_anonymous { Ok(()) } else { Err(ServeError::Unguarded(http.host)) }
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
+    let limits = StateLimits { value_bytes: config.storage.state_value_bytes, ..StateLimits::default() };
+    let store = SqliteStore::open(&config.storage.data_dir, config.service.name.clone(), limits)?;
+    Ok(Arc::new(store))
+}
+
+/// Removes uploads that no unfinished job needs: those of requests that were cut off by a crash.
+async fn sweep_uploads(store: &dyn Store, files: &Files) -> Result<(), ServeError> {
+    let mut wanted: Vec<FileAddress> = Vec::new();
+    for state in [JobState::Queued, JobState::Running] {
+        let mut filter = JobFilter { state: Some(state), limit: SWEEP_PAGE, ..JobFilter::default() };
+        loop {
+            let page = store.jobs(&filter).await?;
+            wanted.extend(page.jobs.into_iter().flat_map(|job| job.files));
+            match page.next {
+                Some(next) => filter.before = Some(next),
+                None => break,
+            }
+        }
+    }
+    match files.uploads().sweep(&wanted) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "uploads that nobody needs any more were removed"),
+        Err(error) => tracing::warn!(%error, "uploads that nobody needs any more cannot be removed"),
+    }
+    Ok(())
+}
+
+fn pool_settings(config: &Config, script: &std::path::Path, runtime: &Runtime) -> PoolSettings {
+    let workers = &config.workers;
+    PoolSettings {
+        service: config.service.name.clone(),
+        script: script.to_owned(),
+        runtime: runtime.clone(),
+        device: config.service.device.clone(),
+        workers: workers.serving,
+        max_batch: workers.max_batch,
+        max_wait: workers.max_wait,
+        max_queue: workers.max_queue,
+        load_timeout: workers.load_timeout,
+    }
+}
+
+fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
+    let address = SocketAddr::new(app.config.http.host, app.config.http.port);
+    let shared = app.clone();
+    let server = HttpServer::new(move || {
+        HttpApp::new()
+            .app_data(shared.clone())
+            .wrap(actix_web::middleware::from_fn(middleware::around))
+            .configure(routes::configure)
+    })
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(app.config.workers.timeout.as_secs() + HTTP_GRACE_SECS)
+    .disable_signals()
+    .bind(address)
+    .map_err(|source| ServeError::Bind { address, source })?;
+    let addresses = server.addrs();
+    Ok((server.run(), addresses))
+}
+
+async fn shut_down(app: &App, jobs: Loop, http: ServerHandle) {
+    app.begin_stopping();
+    let http = async {
+        http.stop(true).await;
+    };
+    tokio::join!(jobs.stop(app, app.config.jobs.grace), http);
+    app.pool.stop().await;
+}
+
+/// Why a server cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The script is not there.
+    #[error("the script `{}` cannot be found", path.display())]
+    Script {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is nothing to run it.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The address is open to others, and nobody has to say who they are.
+    #[error("`{0}` can be reached from other machines; use a loopback address, or say `--allow-anonymous` if that is meant")]
+    Unguarded(std::net::IpAddr),
+    /// A folder cannot be used.
+    #[error("the folder `{}` for {what} cannot be used", path.display())]
+    Folder {
+        /// What it is for.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread can be started.
+    #[error("the thread that starts workers cannot be started")]
+    Launcher(#[source] io::Error),
+    /// The metrics contradict each other.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
+    /// The address is taken, or not ours.
+    #[error("`{address}` cannot be listened on; choose another with `--host` and `--port`")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The HTTP side failed.
+    #[error("the HTTP server failed")]
+    Http(#[source] io::Error),
+    /// The script cannot be loaded.
+    #[error(transparent)]
+    Start(#[from] dunnage_workers::StartError),
+}

@@ -1,0 +1,358 @@
+//! What clients send to `/train`, `/input` and `/output`: a JSON object, or a form with the files themselves.
+
+use std::collections::VecDeque;
+
+use actix_multipart::{Field, Multipart, MultipartError};
+use actix_web::error::PayloadError;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{HttpRequest, web};
+use bytes::BytesMut;
+use dunnage_files::Upload;
+use dunnage_store::Idempotency;
+use dunnage_types::{FileAddress, JobKind, JsonObject};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::error::Category;
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::problem::{Code, Problem};
+
+/// The longest `Key` and `Idempotency-Key`, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+/// The longest text field of a form, in bytes; as long as a JSON body may be by default.
+const MAX_FIELD_BYTES: usize = 1 << 20;
+
+/// The body of `/train`, `/input` and `/output`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Body {
+    /// The files, as `s3://bucket/key` or `file:///absolute/path`. At least one. `files` is understood too.
+    #[serde(rename = "Files", alias = "files")]
+    #[schema(example = json!(["file:///data/walk.csv"]))]
+    pub(crate) files: Vec<String>,
+    /// Anything the script should know; it sees them as `ctx.params`.
+    #[serde(rename = "Params", default)]
+    #[schema(value_type = Object)]
+    pub(crate) params: JsonObject,
+    /// Jobs with the same key run one at a time, in order. Not for `/output`.
+    #[serde(rename = "Key", default)]
+    pub(crate) key: Option<String>,
+}
+
+/// A request, read and checked.
+pub(crate) struct Submission {
+    pub(crate) files: Vec<FileAddress>,
+    pub(crate) params: JsonObject,
+    pub(crate) key: Option<String>,
+    /// The files that came along; removed with this value unless they are kept.
+    pub(crate) upload: Option<Upload>,
+    digest: Sha256,
+}
+
+/// What becomes of uploaded files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// They must outlive a crash: a job will need them.
+    Durably,
+    /// They are needed for this request only.
+    Briefly,
+}
+
+impl Submission {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] that says what is wrong with it. Nothing it brought along is left on the disk.
+    pub(crate) async fn read(app: &App, request: &HttpRequest, mut payload: web::Payload, keep: Keep) -> Result<Self, Problem> {
+        let limits = &app.config.http;
+        refuse_encoded(request.headers())?;
+        let submission = match content_type(request.headers()) {
+            "application/json" => {
+                let bytes = read_whole(request, &mut payload, limits.max_body_bytes).await?;
+                Self::from_body(parse(&bytes)?)?
+            }
+            "multipart/form-data" => {
+                refuse_announced(request, limits.max_upload_bytes)?;
+                let form = Multipart::new(request.headers(), payload.into_inner());
+                Self::from_form(app, form, keep).await?
+            }
+            other => return Err(unsupported(other)),
+        };
+        submission.checked(limits.max_files)
+    }
+
+    /// The client's `Idempotency-Key` for this request, if it sent one.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] if the key is unusable.
+    pub(crate) fn idempotency(&self, request: &HttpRequest, kind: JobKind) -> Result<Option<Idempotency>, Problem> {
+        let Some(key) = request.headers().get("idempotency-key") else { return Ok(None) };
+        let invalid = || Problem::new(Code::RequestInvalid, "`Idempotency-Key` wants 1 to 255 visible ASCII characters");
+        let key = key.to_str().map_err(|_| invalid())?;
+        if !is_key(key) {
+            return Err(invalid());
+        }
+        let mut digest = self.digest.clone();
+        digest.update(kind.as_str());
+        digest.update(serde_json::to_vec(&(&self.params, &self.key)).unwrap_or_default());
+        Ok(Some(Idempotency { key: key.to_owned(), digest: digest.finalize().to_vec() }))
+    }
+
+    fn from_body(body: Body) -> Result<Self, Problem> {
+        let mut digest = Sha256::new();
+        let files = body.files.iter().map(|text| parse_address(text)).collect::<Result<Vec<_>, _>>()?;
+        for address in &body.files {
+            digest.update(address);
+            digest.update([0]);
+        }
+        Ok(Self { files, params: body.params, key: body.key, upload: None, digest })
+    }
+
+    async fn from_form(app: &App, mut form: Multipart, keep: Keep) -> Result<Self, Problem> {
+        let mut upload = app.files.uploads().begin().map_err(disk_problem)?;
+        let mut text = Body::default();
+        let mut budget = app.config.http.max_upload_bytes;
+        while let Some(field) = form.next().await {
+            let field = field.map_err(form_problem)?;
+            let name = field.name().unwrap_or_default().to_owned();
+            match (name.as_str(), file_name(&field)) {
+                (_, Some(file_name)) => {
+                    if upload.files().len() >= app.config.http.max_files {
+                        return Err(too_many(app.config.http.max_files));
+                    }
+                    receive_file(&mut upload, &file_name, field, &mut budget, keep).await?;
+                }
+                ("Params", None) => text.params = parse_params(&receive_text(field).await?)?,
+                ("Key", None) => text.key = Some(receive_text(field).await?),
+                (other, None) => return Err(unknown_field(other)),
+            }
+        }
+        if keep == Keep::Durably {
+            upload.sync().map_err(disk_problem)?;
+        }
+        let mut digest = Sha256::new();
+        upload.files().iter().for_each(|(_, contents)| digest.update(contents));
+        let files = upload.files().iter().map(|(address, _)| address.clone()).collect();
+        Ok(Self { files, params: text.params, key: text.key, upload: Some(upload), digest })
+    }
+
+    fn checked(self, max_files: usize) -> Result<Self, Problem> {
+        if self.files.is_empty() {
+            return Err(Problem::new(Code::FilesMissing, "`Files` is empty; name or upload at least one file"));
+        }
+        if self.files.len() > max_files {
+            return Err(too_many(max_files));
+        }
+        if self.key.as_deref().is_some_and(|key| !is_key(key)) {
+            return Err(Problem::new(Code::RequestInvalid, "`Key` wants 1 to 255 visible ASCII characters"));
+        }
+        Ok(self)
+    }
+}
+
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.len() <= MAX_KEY_BYTES && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}
+
+/// The media type without its parameters; empty when there is none.
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+fn unsupported(found: &str) -> Problem {
+    let found = if found.is_empty() { "none".to_owned() } else { format!("`{}`", clip(found)) };
+    let detail = format!(
+        "the content type must be `application/json` or `multipart/form-data`, found {found} (with curl, use `--json` or `-F`)"
+    );
+    Problem::new(Code::ContentTypeUnsupported, detail)
+}
+
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            Err(Problem::new(Code::ContentTypeUnsupported, "compressed bodies are not understood; send the body as it is"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a body that says itself that it is too long, before a byte of it is read.
+fn refuse_announced(request: &HttpRequest, limit: u64) -> Result<(), Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > limit) { Err(too_large(limit)) } else { Ok(()) }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("a body of this kind may have {limit} bytes (`--max-body`, `--max-upload`)"))
+}
+
+fn too_many(limit: usize) -> Problem {
+    Problem::new(Code::TooManyFiles, format!("a request may name {limit} files (`--max-files`)"))
+}
+
+fn unknown_field(name: &str) -> Problem {
+    let detail = format!("the form has the field `{}`; send files with a file name, and `Params` or `Key` as text", clip(name));
+    Problem::new(Code::RequestInvalid, detail)
+}
+
+async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: usize) -> Result<BytesMut, Problem> {
+    refuse_announced(request, limit as u64)?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| payload_problem(&error))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large(limit as u64));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn payload_problem(error: &PayloadError) -> Problem {
+    Problem::new(Code::BodyMalformed, format!("the body could not be received: {error}"))
+}
+
+fn form_problem(error: MultipartError) -> Problem {
+    Problem::new(Code::BodyMalformed, format!("the form cannot be read: {error}"))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn disk_problem(error: std::io::Error) -> Problem {
+    tracing::error!(%error, "an upload cannot be kept");
+    Problem::new(Code::Internal, "the upload could not be kept; the server's log says why")
+}
+
+/// Reads a JSON body. Wrong JSON and a wrong shape are told apart.
+fn parse(bytes: &[u8]) -> Result<Body, Problem> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        None => return Err(Problem::new(Code::BodyMalformed, "the body is empty; send `{\"Files\": [\"…\"]}`")),
+        // A list of fields would be taken for the object otherwise.
+        Some(b'[') => return Err(Problem::new(Code::RequestInvalid, "the body must be a JSON object, found an array")),
+        Some(_) => {}
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        match error.classify() {
+            Category::Data if text.starts_with("missing field") => {
+                Problem::new(Code::FilesMissing, "the body lacks `Files`, a list of addresses such as `s3://bucket/key`")
+            }
+            Category::Data if !text.starts_with("duplicate field") => Problem::new(Code::RequestInvalid, clip(&text)),
+            _ => Problem::new(Code::BodyMalformed, format!("the body is no valid JSON: {}", clip(&text))),
+        }
+    })
+}
+
+fn parse_params(text: &str) -> Result<JsonObject, Problem> {
+    serde_json::from_str(text).map_err(|error| {
+        Problem::new(Code::RequestInvalid, format!("`Params` must be a JSON object: {}", clip(&error.to_string())))
+    })
+}
+
+fn parse_address(text: &str) -> Result<FileAddress, Problem> {
+    match text.parse() {
+        Ok(FileAddress::Upload { .. }) => Err(dunnage_types::AddressError::Upload),
+        other => other,
+    }
+    .map_err(|error| Problem::new(Code::FileAddressInvalid, format!("`{}`: {error}", clip(text))))
+}
+
+/// As much of a client's text as belongs into an answer, without control characters.
+fn clip(text: &str) -> String {
+    const SHOWN: usize = 200;
+    let mut shown: VecDeque<char> = text.chars().take(SHOWN + 1).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if shown.len() > SHOWN {
+        shown.truncate(SHOWN);
+        shown.push_back('…');
+    }
+    shown.into_iter().collect()
+}
+
+fn file_name(field: &Field) -> Option<String> {
+    field.content_disposition()?.get_filename().map(str::to_owned)
+}
+
+async fn receive_file(upload: &mut Upload, name: &str, mut field: Field, budget: &mut u64, keep: Keep) -> Result<(), Problem> {
+    upload.begin_file(name).map_err(disk_problem)?;
+    while let Some(chunk) = field.next().await {
+        let chunk = chunk.map_err(form_problem)?;
+        *budget = budget
+            .checked_sub(chunk.len() as u64)
+            .ok_or_else(|| Problem::new(Code::BodyTooLarge, "the uploaded files are too large in all (`--max-upload`)"))?;
+        upload.write(&chunk).map_err(disk_problem)?;
+    }
+    upload.end_file(keep == Keep::Durably).map_err(disk_problem)
+}
+
+async fn receive_text(mut field: Field) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.next().await {
+        bytes.extend_from_slice(&chunk.map_err(form_problem)?);
+        if bytes.len() > MAX_FIELD_BYTES {
+            return Err(too_large(MAX_FIELD_BYTES as u64));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::new(Code::BodyMalformed, "a text field of the form is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(body: &[u8]) -> &'static str {
+        parse(body)
+            .and_then(Submission::from_body)
+            .and_then(|submission| submission.checked(3))
+            .map_or_else(|problem| problem.code().as_str(), |_| "accepted")
+    }
+
+    #[test]
+    fn bodies_are_told_apart() {
+        let deep = format!("{{\"Files\":[\"s3://abc/k\"],\"Params\":{{\"a\":{}}}}}", "[".repeat(100_000));
+        let cases: &[(&[u8], &str)] = &[
+            (b"{\"Files\":[\"s3://abc/k\"]}", "accepted"),
+            (b"{\"files\":[\"s3://abc/k\"],\"Params\":{\"a\":1},\"Key\":\"k\"}", "accepted"),
+            (b"", "body_malformed"),
+            (b"  ", "body_malformed"),
+            (b"{", "body_malformed"),
+            (b"{\"Files\":[\"s3://abc/k\"]} x", "body_malformed"),
+            (b"\xef\xbb\xbf{\"Files\":[\"s3://abc/k\"]}", "body_malformed"),
+            (b"{\"Files\":[\"\xff\"]}", "body_malformed"),
+            (b"{\"Files\":[\"\\ud800\"]}", "body_malformed"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"Params\":{\"a\":NaN}}", "body_malformed"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"Params\":{\"a\":1e999}}", "body_malformed"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"Files\":[]}", "body_malformed"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"files\":[]}", "body_malformed"),
+            (deep.as_bytes(), "body_malformed"),
+            (b"null", "request_invalid"),
+            (b"3", "request_invalid"),
+            (b"[[\"s3://abc/k\"]]", "request_invalid"),
+            (b"{\"Files\":\"s3://abc/k\"}", "request_invalid"),
+            (b"{\"Files\":[3]}", "request_invalid"),
+            (b"{\"Files\":[[\"s3://abc/k\"]]}", "request_invalid"),
+            (b"{\"Files\":null}", "request_invalid"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"Params\":[]}", "request_invalid"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"Parms\":{}}", "request_invalid"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"Key\":\"\"}", "request_invalid"),
+            (b"{}", "files_missing"),
+            (b"{\"Files\":[]}", "files_missing"),
+            (b"{\"Files\":[\"s3://abc/k\",\"s3://abc/k\",\"s3://abc/k\",\"s3://abc/k\"]}", "too_many_files"),
+            (b"{\"Files\":[\"http://abc/k\"]}", "file_address_invalid"),
+            (b"{\"Files\":[\"upload:8c8b8a53-5c3c-4a2c-9d0a-4d1f0e6e7a01/0-x\"]}", "file_address_invalid"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(code(body), *expected, "{}", String::from_utf8_lossy(&body[..body.len().min(80)]));
+        }
+    }
+
+    #[test]
+    fn a_clients_text_is_clipped_and_cleaned() {
+        assert_eq!(clip("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(clip(&"x".repeat(1000)).chars().count(), 201);
+    }
+}
