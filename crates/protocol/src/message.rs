@@ -10,6 +10,9 @@ use serde_json::{Number, Value};
 
 use crate::{Frame, FrameError};
 
+/// How deeply a header may be nested. Scripts' values may be nested to 100; the rest is for what is around them.
+const MAX_DEPTH: usize = 128;
+
 /// Numbers the calls of one worker; the worker repeats it in whatever belongs to the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -525,7 +528,10 @@ fn pack(kind: u16, message: &impl Serialize) -> Result<Frame, MessageError> {
 }
 
 fn unpack<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
-    rmp_serde::from_slice(&frame.header).map_err(|source| MessageError::Decode { kind: frame.kind, source })
+    let mut reader = rmp_serde::Deserializer::from_read_ref(&frame.header[..]);
+    // The decoder's own limit is more than a thread's stack can take.
+    reader.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut reader).map_err(|source| MessageError::Decode { kind: frame.kind, source })
 }
 
 /// Why a frame holds no message.
@@ -650,6 +656,18 @@ mod tests {
             let frame = message.to_frame().unwrap();
             assert_eq!(ToServer::from_frame(&frame).unwrap(), message);
         }
+    }
+
+    #[test]
+    fn a_value_nested_too_deeply_is_refused_before_the_stack_is_used_up() {
+        let done = |depth: usize| {
+            let mut header = vec![0x82, 0xa4, b'c', b'a', b'l', b'l', 1, 0xa2, b'o', b'k'];
+            header.extend(std::iter::repeat_n(0x91, depth));
+            header.push(0xc0);
+            ToServer::from_frame(&Frame { kind: kind::DONE, header: header.into(), payload: Bytes::new() })
+        };
+        assert!(done(100).is_ok());
+        assert!(matches!(done(1_000_000), Err(MessageError::Decode { kind: kind::DONE, .. })));
     }
 
     #[test]

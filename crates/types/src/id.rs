@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// Names one job. Random (122 bits), so that knowing one id says nothing about another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct JobId(Uuid);
 
 impl JobId {
@@ -39,6 +39,20 @@ impl FromStr for JobId {
         let id = Uuid::try_parse(text).map_err(|_| InvalidId::Job)?;
         let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         canonical.then_some(Self(id)).ok_or(InvalidId::Job)
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.to_string()
     }
 }
 
