@@ -370,7 +370,7 @@ pub enum Answer {
     Value(Option<StateValue>),
     /// A number.
     Number(Number),
-    /// Some entries; fewer than asked for means that there are no more.
+    /// Some entries, perhaps fewer than asked for; none means that there are no more.
     Entries(Vec<StateEntry>),
     /// A folder.
     Path(PathBuf),

@@ -109,8 +109,8 @@ impl CallHost {
         }
     }
 
-    /// Up to `limit` entries whose keys begin with `prefix`, in byte order, behind the key `after`. Fewer than `limit` means
-    /// that there are no more.
+    /// Up to `limit` entries whose keys begin with `prefix`, in byte order, behind the key `after`. There may be fewer, so
+    /// that they fit a frame; none means that there are no more.
     ///
     /// # Errors
     ///

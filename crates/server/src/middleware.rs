@@ -31,32 +31,28 @@ impl FromRequest for RequestId {
 }
 
 /// Wraps every route.
-pub(crate) async fn around(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+pub(crate) async fn around(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
     let begin = Instant::now();
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let outer = request.request().clone();
-    let response = match refuse_foreign(&outer) {
-        Some(problem) => request.into_response(problem.respond(&outer, &id)),
-        None => complete(next.call(request).await, &outer, &id),
+    let response = match refuse_foreign(request.request()) {
+        Some(problem) => {
+            let response = problem.respond(request.request(), &id);
+            request.into_response(response)
+        }
+        // Handlers' errors are answers by now; an error here is the framework's own.
+        None => with_problem_body(next.call(request).await?.map_into_boxed_body(), &id),
     };
     Ok(observe(response, &id, begin))
 }
 
 /// Gives errors their body, ours and the framework's own alike.
-fn complete(result: Result<ServiceResponse<impl MessageBody + 'static>, Error>, outer: &HttpRequest, id: &str) -> ServiceResponse {
-    let response = match result {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => ServiceResponse::new(outer.clone(), error.as_response_error().error_response()),
-    };
+fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
     let problem = response.response().extensions().get::<Problem>().cloned();
     match problem.or_else(|| foreign_problem(&response)) {
         Some(problem) => {
-            let request = response.request().clone();
-            ServiceResponse::new(request.clone(), problem.respond(&request, id))
+            let body = problem.respond(response.request(), id);
+            response.into_response(body)
         }
         None => response,
     }

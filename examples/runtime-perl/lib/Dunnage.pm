@@ -134,8 +134,7 @@ package Dunnage::Context {
 
     # The job's id as people write it, or nothing outside of a job.
     sub job_id ($self) {
-        my $job = $self->{message}{job} // return undef;
-        return join '-', unpack 'H8 H4 H4 H4 H12', $job;
+        return $self->{message}{job};
     }
 
     # The folder of the active version, to be read only; nothing if there is none.
@@ -238,8 +237,8 @@ package Dunnage::State {
         while (1) {
             my $operation = {state_scan => {prefix => "$prefix", after => $after, limit => PAGE}};
             my $entries = $self->{context}->ask($operation, 'entries');
+            return @pairs unless @$entries;
             push @pairs, map { [$_->{key}, from_wire($_->{value})] } @$entries;
-            return @pairs if @$entries < PAGE;
             $after = $entries->[-1]{key};
         }
     }

@@ -96,11 +96,8 @@ class State(MutableMapping[str, "Any"]):
 
     def _entries(self, prefix: str) -> Iterator[tuple[str, Any]]:
         after = None
-        while True:
-            page = self._host.state_scan(prefix, after, _PAGE)
+        while page := self._host.state_scan(prefix, after, _PAGE):
             yield from page
-            if len(page) < _PAGE:
-                return
             after = page[-1][0]
 
     def __repr__(self) -> str:

@@ -132,7 +132,6 @@ async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<B
         device: app.config.service.device.clone(),
     };
     let idle_host: Arc<dyn Host> = Arc::new(ServingHost::new(Arc::clone(&app.store)));
-    let _ = host;
     let started = Worker::start(&app.launcher, &app.runtime, load, app.config.workers.load_timeout, idle_host).await;
     let worker = started.map_err(|error| chain(&error))?;
     tracing::debug!(pid = worker.pid(), "a job worker is ready");

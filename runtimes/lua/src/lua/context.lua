@@ -84,8 +84,8 @@ function state:scan(prefix)
   local keys, values = check(call:state_scan(prefix or "", nil, PAGE))
   local at = 0
   return function()
-    if at == PAGE then
-      keys, values = check(call:state_scan(prefix or "", keys[PAGE], PAGE))
+    if at > 0 and at == #keys then
+      keys, values = check(call:state_scan(prefix or "", keys[at], PAGE))
       at = 0
     end
     at = at + 1

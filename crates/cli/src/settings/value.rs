@@ -1,0 +1,73 @@
+//! How single values are written.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tracing_subscriber::EnvFilter;
+
+/// Reads `500ms`, `2s`, `5m`, `24h`, `7d` and their sums, such as `1h 30m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "a time is written like 500ms, 2s, 5m, 24h or 7d".to_owned())
+}
+
+/// Reads `64MiB`, `10GiB`, or a plain number of bytes.
+pub(super) fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_: String| "a size is written like 64MiB, 10GiB or 1048576".to_owned())
+}
+
+/// Reads an IP address, or `localhost`.
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse().map_err(|_| "an address to listen on is written like 127.0.0.1, ::1 or 0.0.0.0".to_owned())
+}
+
+/// Checks a level or a filter.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a log level is error, warn, info, debug or trace, or a filter such as `info,dunnage_workers=debug`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, millis) in [("500ms", 500), ("2s", 2_000), ("5m", 300_000), ("24h", 86_400_000), ("7d", 604_800_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for text in ["", "30", "5 parsecs", "-1s", "s"] {
+            assert_eq!(duration(text), Err("a time is written like 500ms, 2s, 5m, 24h or 7d".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary_decimal_or_plain() {
+        for (text, bytes) in [("64MiB", 67_108_864), ("10GiB", 10_737_418_240), ("1048576", 1_048_576), ("1 kB", 1000)] {
+            assert_eq!(size(text), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "12 parsecs", "1MiB x"] {
+            assert_eq!(size(text), Err("a size is written like 64MiB, 10GiB or 1048576".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_addresses_or_localhost() {
+        assert_eq!(host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(host("::1").map(|host| host.is_loopback()), Ok(true));
+        assert_eq!(host("a.example"), Err("an address to listen on is written like 127.0.0.1, ::1 or 0.0.0.0".to_owned()));
+    }
+
+    #[test]
+    fn log_filters_are_checked() {
+        assert!(log_filter("info,dunnage_workers=debug").is_ok());
+        assert!(log_filter("x=loud").is_err());
+    }
+}
