@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
-const MODULE: &str = "libdunnage_python.so";
 const USAGE: &str = "\
 Runs a Python script for `dunnage serve`, which starts this program itself.
 
@@ -71,12 +70,18 @@ fn start(arguments: &Arguments) -> Result<(), String> {
     Err(format!("{interpreter} cannot be started: {error}"))
 }
 
+/// `libdunnage_python.so`, by the name that cargo gives it on this system.
+fn module_name() -> String {
+    use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+    format!("{DLL_PREFIX}dunnage_python{DLL_SUFFIX}")
+}
+
 fn find_module(named: Option<&Path>) -> Result<PathBuf, String> {
     let module = match named {
         Some(module) => module.to_owned(),
         None => std::env::current_exe()
             .map_err(|error| format!("cannot find out where this program is: {error}"))?
-            .with_file_name(MODULE),
+            .with_file_name(module_name()),
     };
     if module.is_file() {
         return Ok(module);

@@ -3,7 +3,7 @@
 mod common;
 
 fn subject() -> dunnage_runtime::suite::Subject {
-    common::subject(&std::env::var("DUNNAGE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned()))
+    common::subject(&common::python())
 }
 
 dunnage_runtime::backend_suite!(subject());

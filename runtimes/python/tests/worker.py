@@ -138,7 +138,7 @@ class Worker:
             "call": self.calls,
             "deadline": 4e9,
             "kind": kind,
-            "job": uuid.UUID(int=1).bytes,
+            "job": str(uuid.UUID(int=1)),
             "attempt": 2,
             "seed": 42,
             "files": files or [],

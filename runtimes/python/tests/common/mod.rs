@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "a test program that uses less than all of it would be warned of the rest")]
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use dunnage_runtime::suite::Subject;
@@ -9,7 +10,8 @@ use dunnage_runtime::suite::Subject;
 /// The launcher with the module of this very build, which cargo leaves in `deps` when it builds for tests.
 pub(crate) fn launcher() -> Vec<String> {
     let launcher = PathBuf::from(env!("CARGO_BIN_EXE_dunnage-python"));
-    let module = launcher.with_file_name("deps").join("libdunnage_python.so");
+    let name = format!("{}dunnage_python{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let module = launcher.with_file_name("deps").join(name);
     vec![path(&launcher), "--module".to_owned(), path(&module)]
 }
 
@@ -18,6 +20,11 @@ pub(crate) fn subject(python: &str) -> Subject {
     let mut command = launcher();
     command.extend(["--python".to_owned(), python.to_owned()]);
     Subject { command, scripts: tests().join("scripts"), extension: "py".to_owned() }
+}
+
+/// The interpreter to test with.
+pub(crate) fn python() -> String {
+    env::var("DUNNAGE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
 /// The folder of the tests.
