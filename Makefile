@@ -22,7 +22,8 @@ test: lint ## all checks and tests, as CI runs them
 	@cargo build --workspace --locked
 	@cargo test --workspace --locked
 	@echo "test: the Python package"
-	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s runtimes/python/tests
+	@DUNNAGE_TEST_COMMAND=$(abspath $(TARGET))/debug/dunnage-python PYTHONPATH=runtimes/python \
+		$(PYTHON) -m unittest discover -s runtimes/python/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
 

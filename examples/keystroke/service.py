@@ -94,5 +94,5 @@ def end(server):
     server.wait()
 
 
-def tail(path, lines=30):
+def tail(path, lines=100):
     return "".join(path.read_text(errors="replace").splitlines(keepends=True)[-lines:])
