@@ -1,9 +1,9 @@
 //! The extension module `_dunnage`: hosts a script in the interpreter that loaded it.
 //!
-//! `dunnage-python`, the launcher beside it, starts the user's own interpreter, which loads this module and calls [`serve`].
-//! The worker loop runs here, without the interpreter's lock; [`backend`] takes it for each call. What is about Python's own
+//! `dunnage-python`, the launcher beside it, starts the user's own interpreter, which loads this module and calls `serve`.
+//! The worker loop runs here, without the interpreter's lock; `backend.rs` takes it for each call. What is about Python's own
 //! ways (forms of scripts, exceptions, odd values) is written in Python, in the package `dunnage`, whose sources this module
-//! carries; see [`sources`].
+//! carries; see `sources.rs`.
 
 mod backend;
 mod host;

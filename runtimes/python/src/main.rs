@@ -1,6 +1,6 @@
 //! `dunnage-python`: starts a worker in the user's own Python.
 //!
-//! The server runs it with the worker's socket at descriptor 3. It chooses an interpreter (see [`interpreter`]) and becomes it,
+//! The server runs it with the worker's socket at descriptor 3. It chooses an interpreter (see `interpreter.rs`) and becomes it,
 //! so that process id and descriptors stay; the interpreter then loads the extension module that lies beside this program.
 //! Virtual environments and every build of Python count, because it is always the interpreter itself that runs.
 
