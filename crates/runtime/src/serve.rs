@@ -3,8 +3,10 @@
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dunnage_protocol::{
-    Done, Hello, Load, LoadFailed, Loaded, Outcome, Output, Outputs, PROTOCOL_VERSION, Run, ToServer, ToWorker,
+    CallError, Done, Hello, Item, Load, LoadFailed, Loaded, MessageError, Outcome, Output, Outputs, PROTOCOL_VERSION, Run,
+    ToServer, ToWorker,
 };
 
 use crate::backend::{Answers, Backend};
@@ -78,7 +80,11 @@ impl Worker {
         host.end();
         backend.flush();
         let (items, payload) = answers.finish(output.requests.len());
-        self.connection.send(&ToServer::Outputs(Outputs { call: output.call, items }, payload))
+        let (call, count) = (output.call, items.len());
+        let sent = self.connection.send(&ToServer::Outputs(Outputs { call, items }, payload));
+        self.unless_too_long(sent, |error| {
+            ToServer::Outputs(Outputs { call, items: vec![Item::Error(CallError::new("bad_output", error)); count] }, Bytes::new())
+        })
     }
 
     fn run(&self, backend: &mut impl Backend, run: &Run) -> Result<(), ConnectionError> {
@@ -87,7 +93,22 @@ impl Worker {
         host.end();
         backend.flush();
         let outcome = result.map_or_else(Outcome::Error, Outcome::Ok);
-        self.connection.send(&ToServer::Done(Done { call: run.call, outcome }))
+        let sent = self.connection.send(&ToServer::Done(Done { call: run.call, outcome }));
+        self.unless_too_long(sent, |error| {
+            ToServer::Done(Done { call: run.call, outcome: Outcome::Error(CallError::new("bad_result", error)) })
+        })
+    }
+
+    /// An answer that fits no frame is the script's failure, not the worker's: a short one goes instead.
+    fn unless_too_long(
+        &self,
+        sent: Result<(), ConnectionError>,
+        instead: impl FnOnce(String) -> ToServer,
+    ) -> Result<(), ConnectionError> {
+        match sent {
+            Err(ConnectionError::Message(MessageError::Frame(error))) => self.connection.send(&instead(error.to_string())),
+            other => other,
+        }
     }
 }
 
@@ -103,4 +124,69 @@ pub enum WorkerError {
     /// The server broke the order of messages.
     #[error("the server sent a message out of order")]
     OutOfOrder,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use dunnage_protocol::{CallId, Functions, MAX_HEADER_BYTES, Role, read_frame};
+    use dunnage_types::{JobId, JobKind, JsonObject, WorkerId};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::backend::Identity;
+    use crate::host::CallHost;
+
+    struct Verbose;
+
+    impl Backend for Verbose {
+        fn identity(&self) -> Identity {
+            Identity { runtime: "verbose".into(), version: "0".into(), language: "none".into() }
+        }
+
+        fn load(&mut self, _load: &Load, _host: &Host) -> Result<Functions, CallError> {
+            Ok(Functions::default())
+        }
+
+        fn output(&mut self, _output: &Output, _host: &CallHost, _answers: &mut Answers) {}
+
+        fn run(&mut self, _run: &Run, _host: &CallHost) -> Result<Value, CallError> {
+            Ok(json!("x".repeat(MAX_HEADER_BYTES)))
+        }
+    }
+
+    #[test]
+    fn a_result_that_fits_no_frame_fails_the_job_and_not_the_worker() {
+        let (mut server, worker) = UnixStream::pair().unwrap();
+        let serving = std::thread::spawn(move || serve(worker, &mut Verbose));
+        let load = Load {
+            service: "s".parse().unwrap(),
+            worker: WorkerId(1),
+            role: Role::Job,
+            script: "/s".into(),
+            artifact: None,
+            device: "cpu".into(),
+        };
+        let job = JobId::random();
+        let run = Run {
+            call: CallId(1),
+            deadline: None,
+            kind: JobKind::Train,
+            job,
+            attempt: 1,
+            seed: 0,
+            files: vec![],
+            params: JsonObject::new(),
+        };
+        for message in [ToWorker::Load(load), ToWorker::Run(run)] {
+            server.write_all(&message.to_frame().unwrap().to_bytes().unwrap()).unwrap();
+        }
+        let mut receive = || ToServer::from_frame(&read_frame(&mut server).unwrap().unwrap()).unwrap();
+        assert!(matches!(receive(), ToServer::Hello(_)));
+        assert!(matches!(receive(), ToServer::Loaded(_)));
+        assert!(matches!(receive(), ToServer::Done(Done { outcome: Outcome::Error(error), .. }) if error.code == "bad_result"));
+        drop(server);
+        serving.join().unwrap().unwrap();
+    }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File as DiskFile;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dunnage_protocol::{
@@ -30,7 +29,8 @@ pub struct Driver {
     child: Child,
     socket: UnixStream,
     reader: BufReader<UnixStream>,
-    stdout: Option<JoinHandle<String>>,
+    stdout: ChildStdout,
+    printed: Vec<u8>,
     folder: TempDir,
     state: BTreeMap<String, StateValue>,
     last_call: u64,
@@ -72,12 +72,14 @@ impl Driver {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the runtime starts");
-        let stdout = child.stdout.take().map(|stdout| std::thread::spawn(|| drain(stdout)));
+        let stdout = child.stdout.take().expect("a pipe");
+        rustix::io::ioctl_fionbio(&stdout, true).expect("a pipe that does not block");
         let mut driver = Self {
             child,
             reader: BufReader::new(ours.try_clone().expect("a second handle")),
             socket: ours,
             stdout,
+            printed: Vec::new(),
             folder: TempDir::new().expect("a temporary folder"),
             state: BTreeMap::new(),
             last_call: 0,
@@ -203,19 +205,26 @@ impl Driver {
         self.send(&ToWorker::Cancel(Cancel { call }));
     }
 
+    /// What the worker has printed by now. Nothing is waited for: what belongs to a call is there before its answer.
+    #[must_use]
+    pub fn printed(&mut self) -> String {
+        match self.stdout.read_to_end(&mut self.printed) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("the worker's output cannot be read: {error}"),
+            _ => String::from_utf8_lossy(&self.printed).into_owned(),
+        }
+    }
+
     /// The folder given out by `new_artifact`.
     #[must_use]
     pub fn artifact(&self) -> PathBuf {
         self.folder.path().join("artifact")
     }
 
-    /// Closes the connection and waits for the worker to end; its exit status and what it printed.
+    /// Closes the connection and waits for the worker to end.
     #[must_use]
-    pub fn close(mut self) -> (ExitStatus, String) {
+    pub fn close(mut self) -> ExitStatus {
         self.socket.shutdown(std::net::Shutdown::Both).expect("the socket closes");
-        let status = wait(&mut self.child);
-        let stdout = self.stdout.take().expect("a reader").join().expect("the reader does not panic");
-        (status, stdout)
+        wait(&mut self.child)
     }
 
     fn next_call(&mut self) -> CallId {
@@ -350,12 +359,6 @@ fn number(dtype: VectorType, element: &[u8]) -> f64 {
         VectorType::F64 => f64::from_le_bytes(element.try_into().expect("8 bytes")),
         VectorType::I64 => i64::from_le_bytes(element.try_into().expect("8 bytes")) as f64,
     }
-}
-
-fn drain(mut stdout: ChildStdout) -> String {
-    let mut text = String::new();
-    stdout.read_to_string(&mut text).expect("readable output");
-    text
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

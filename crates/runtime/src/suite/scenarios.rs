@@ -84,7 +84,7 @@ pub fn a_broken_script_says_where(subject: &Subject) {
     let error = driver.load(&subject.script("broken"), None).unwrap_err();
     assert_eq!(error.code, "load_failed");
     assert!(error.message.contains("broken on purpose"), "{}", error.message);
-    let (status, _) = driver.close();
+    let status = driver.close();
     assert!(!status.success(), "a worker without a script should not exit as if all were well");
 }
 
@@ -112,8 +112,9 @@ pub fn progress_log_and_printed_lines_arrive_before_the_end(subject: &Subject) {
     let warned =
         driver.log.iter().any(|line| line.level == LogLevel::Warning && line.message == "a warning" && line.call.is_some());
     assert!(warned, "{:?}", driver.log);
-    let (_, stdout) = driver.close();
-    assert!(stdout.lines().any(|line| line == "a printed line"), "{stdout:?}");
+    let printed = driver.printed();
+    assert!(printed.lines().any(|line| line == "a printed line"), "{printed:?}");
+    close_well(driver);
 }
 
 /// `state`: `train` works through the state map and returns what it saw: sets `text` to `"ä"`, `bytes` to the bytes 0 and 255,
@@ -181,7 +182,7 @@ pub fn the_worker_exits_when_the_server_is_gone(subject: &Subject) {
 }
 
 fn close_well(driver: Driver) {
-    let (status, _) = driver.close();
+    let status = driver.close();
     assert!(status.success(), "the worker should end with code 0, but: {status}");
 }
 
