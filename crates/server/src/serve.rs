@@ -227,3 +227,14 @@ pub enum ServeError {
     #[error(transparent)]
     Start(#[from] dunnage_workers::StartError),
 }
+
+impl ServeError {
+    /// The script's own traceback, where the script is to blame.
+    #[must_use]
+    pub fn traceback(&self) -> Option<&str> {
+        match self {
+            Self::Start(dunnage_workers::StartError::Script(error)) => error.traceback.as_deref(),
+            _ => None,
+        }
+    }
+}
