@@ -250,8 +250,21 @@ mod tests {
         let script = folder.path().join("model.txt");
         let script = script.to_str().unwrap();
         let arguments = [
-            script, "--host", "0.0.0.0", "--files-root", "/nowhere", "--data-dir", script, "--workers", "0", "--max-batch", "0",
-            "--timeout", "0s", "--lease", "2h",
+            script,
+            "--host",
+            "0.0.0.0",
+            "--files-root",
+            "/nowhere",
+            "--data-dir",
+            script,
+            "--workers",
+            "0",
+            "--max-batch",
+            "0",
+            "--timeout",
+            "0s",
+            "--lease",
+            "2h",
         ];
         let problems = settings(&arguments).to_config().unwrap_err();
         let found: Vec<_> = problems.found.iter().map(|problem| problem.replace(script, "S")).collect();

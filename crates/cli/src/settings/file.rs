@@ -140,7 +140,10 @@ impl Kind {
 
 fn described(value: &Value) -> String {
     match value {
-        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => format!("the {} {value}", value.type_str()),
+        Value::String(text) => format!("the text {text:?}"),
+        Value::Integer(number) => format!("the number {number}"),
+        Value::Float(number) => format!("the number {number}"),
+        Value::Boolean(truth) => truth.to_string(),
         Value::Datetime(_) => "a date".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Table(_) => "a table".to_owned(),
@@ -204,10 +207,10 @@ mod tests {
     #[test]
     fn a_wrong_type_names_the_key() {
         for (text, problem) in [
-            ("port = '80'", "`port` must be a whole number, found the string \"80\""),
-            ("timeout = 30", "`timeout` must be a time such as \"30s\", found the integer 30"),
-            ("reload = 'yes'", "`reload` must be true or false, found the string \"yes\""),
-            ("max-body = 1.5", "`max-body` must be a size such as \"64MiB\", found the float 1.5"),
+            ("port = '80'", "`port` must be a whole number, found the text \"80\""),
+            ("timeout = 30", "`timeout` must be a time such as \"30s\", found the number 30"),
+            ("reload = 'yes'", "`reload` must be true or false, found the text \"yes\""),
+            ("max-body = 1.5", "`max-body` must be a size such as \"64MiB\", found the number 1.5"),
             ("name = ['a']", "`name` must be a text in quotes, found a list"),
             ("[jobs]\nlease = '1s'", "unknown key `jobs`; the keys are the flags of `dunnage serve`, and `script`"),
         ] {
@@ -232,7 +235,7 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let error = SettingsFile::parse(Path::new("a.toml"), "prot = 1\nport = 'x'\nmax-wait = '1s'\nmax_wait = '1s'").unwrap_err();
         let text = "`a.toml`: 3 problems\n  - `max_wait` is there twice, with `-` and with `_`\n  - `port` must be a whole number, \
-                    found the string \"x\"\n  - unknown key `prot`; did you mean `port`?";
+                    found the text \"x\"\n  - unknown key `prot`; did you mean `port`?";
         assert_eq!(error.to_string(), text);
     }
 

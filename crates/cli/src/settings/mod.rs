@@ -160,20 +160,17 @@ pub(crate) struct StorageSettings {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogSettings {
     /// The form of the log; `auto` is pretty on a terminal and JSON otherwise
-    #[arg(long, env = "DUNNAGE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    #[arg(long, env = "DUNNAGE_LOG_FORMAT", value_name = "FORM", value_enum, default_value_t = LogFormat::Auto)]
     pub(crate) log_format: LogFormat,
     /// What is logged: a level, or a filter such as `info,dunnage_workers=debug`
     #[arg(long, env = "DUNNAGE_LOG_LEVEL", value_name = "FILTER", default_value = "info", value_parser = value::log_filter)]
     pub(crate) log_level: String,
 }
 
-/// The form of the log.
+/// The form of the log. (Texts on the variants would turn the whole help into its long form.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Pretty on a terminal, JSON otherwise.
     Auto,
-    /// For people.
     Pretty,
-    /// One JSON object a line.
     Json,
 }

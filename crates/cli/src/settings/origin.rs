@@ -68,6 +68,8 @@ pub(crate) fn origins(matches: &ArgMatches, file: &SettingsFile) -> Vec<Origin> 
 fn origin(argument: &Arg, matches: &ArgMatches, file: &SettingsFile) -> Origin {
     let id = argument.get_id().as_str();
     let value = matches.get_raw(id).and_then(|mut values| values.next()).map(|value| value.to_string_lossy().into_owned());
+    // The file that is read without being named.
+    let value = value.or_else(|| file.path.as_ref().filter(|_| id == "config").map(|path| path.display().to_string()));
     let source = match (matches.value_source(id), &file.path) {
         (Some(ValueSource::CommandLine), _) => Source::Flag,
         (Some(ValueSource::EnvVariable), _) => Source::Environment(variable(argument)),

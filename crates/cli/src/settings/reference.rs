@@ -9,9 +9,8 @@ pub(crate) fn markdown(command: &Command) -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut heading = None;
     for argument in settings(command) {
-        if argument.get_help_heading() != heading || heading.is_none() && argument.get_long().is_none() {
-            heading = argument.get_help_heading();
-            let title = heading.unwrap_or("Script");
+        let title = argument.get_help_heading().unwrap_or("Script");
+        if heading.replace(title) != Some(title) {
             let _ = write!(text, "\n## {title}\n\n| flag | variable | key | default | meaning |\n|---|---|---|---|---|\n");
         }
         text.push_str(&row(argument));
@@ -23,7 +22,8 @@ pub(crate) fn markdown(command: &Command) -> String {
 
 /// The whole of `.env.sample`.
 pub(crate) fn env_sample(command: &Command) -> String {
-    let mut text = "# Every variable that `dunnage` reads, with its default. Flags are stronger, `dunnage.toml` is weaker.\n".to_owned();
+    let mut text =
+        "# Every variable that `dunnage` reads, with its default. Flags are stronger, `dunnage.toml` is weaker.\n".to_owned();
     for argument in settings(command).chain(client(command)) {
         let _ = write!(text, "\n# {}.\n# {}={}\n", meaning(argument), variable(argument), default(argument));
     }

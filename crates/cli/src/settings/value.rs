@@ -28,7 +28,9 @@ pub(super) fn host(text: &str) -> Result<IpAddr, String> {
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("a log level is error, warn, info, debug or trace, or a filter such as `info,dunnage_workers=debug`".to_owned()),
+        Err(_) => {
+            Err("a log level is error, warn, info, debug or trace, or a filter such as `info,dunnage_workers=debug`".to_owned())
+        }
     }
 }
 

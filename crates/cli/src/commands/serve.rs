@@ -1,0 +1,106 @@
+//! `dunnage serve`: runs the server until it is told to stop.
+
+use std::io::{self, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::logging;
+use crate::settings::Settings;
+
+/// The conventional exit codes of a process ended by SIGINT and SIGTERM.
+const INTERRUPTED: i32 = 130;
+const TERMINATED: i32 = 143;
+
+/// Serve a script
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dunnage serve model.py                              at http://127.0.0.1:8080
+  dunnage serve model.lua --reload                    while you work on it
+  dunnage serve model.py --workers 4 --device cuda:0
+  dunnage serve model.py --host 0.0.0.0 --allow-anonymous
+  DUNNAGE_PORT=9000 dunnage serve                     the model.py or model.lua of this folder
+
+Flags are stronger than DUNNAGE_* variables, those are stronger than dunnage.toml; `dunnage config` shows the outcome.
+SIGTERM and Ctrl-C let running jobs end within the grace; a second one exits at once.")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.settings.to_config()?;
+        logging::start(&self.settings.logs)?;
+        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
+        runtime.block_on(async {
+            let stop = stop_signal()?;
+            let name = config.service.name.to_string();
+            let is_watched = logging::is_pretty(self.settings.logs.log_format) && io::stderr().is_terminal();
+            let listening = move |address| if is_watched { eprintln!("{}", welcome(&name, address)) } else { log(&name, address) };
+            dunnage_server::run(config, listening, stop).await?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+fn log(service: &str, address: SocketAddr) {
+    tracing::info!(service, %address, "listening");
+}
+
+fn welcome(service: &str, address: SocketAddr) -> String {
+    let url = local_url(address);
+    format!(
+        "\n  {service} listens at {url}; try\n\n    curl -F file=@FILE {url}/output\n    dunnage status --help\n\n  Ctrl-C stops it.\n"
+    )
+}
+
+/// Where this machine reaches the server, also if it listens on every address.
+fn local_url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+/// Ends at the first SIGTERM or SIGINT. The second one exits the process; its workers end with it.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        next(&mut terminate, &mut interrupt).await;
+        // The server may have ended by itself, and then nobody waits for the signal any more.
+        let _ = stop.send(());
+        std::process::exit(next(&mut terminate, &mut interrupt).await);
+    });
+    Ok(async { stopped.await.unwrap_or_default() })
+}
+
+/// Waits for either signal, and returns the exit code that goes with it.
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = terminate.recv() => TERMINATED,
+        _ = interrupt.recv() => INTERRUPTED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_welcome_has_a_line_that_works_when_pasted() {
+        let text = welcome("gait", "0.0.0.0:8080".parse().unwrap());
+        assert!(text.contains("gait listens at http://127.0.0.1:8080"), "{text}");
+        assert!(text.contains("curl -F file=@FILE http://127.0.0.1:8080/output\n"), "{text}");
+        assert!(welcome("gait", "[::]:80".parse().unwrap()).contains("http://[::1]:80"));
+    }
+}

@@ -1,0 +1,178 @@
+//! The commands that need no service, through the binary itself.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{dunnage, ended, run};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The line of `dunnage config` for a setting, as value and origin.
+fn setting(printed: &str, name: &str) -> (String, String) {
+    let line = printed.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+    let mut words = line.split_whitespace().skip(1);
+    (words.next().unwrap().to_owned(), words.collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn help_begins_with_what_to_do_first() {
+    let folder = folder();
+    let help = run(folder.path(), &["--help"]);
+    assert_eq!(help.code, Some(0));
+    assert!(help.stdout.contains("Begin with:\n  dunnage new gait "), "{}", help.stdout);
+    let serve = run(folder.path(), &["serve", "--help"]).stdout;
+    for heading in ["Service:", "HTTP:", "Workers:", "Jobs:", "Storage:", "Logs:", "Examples:"] {
+        assert!(serve.contains(&format!("\n{heading}\n")), "no {heading} in\n{serve}");
+    }
+}
+
+#[test]
+fn the_help_of_check_leaves_out_what_only_a_server_needs() {
+    let folder = folder();
+    let help = run(folder.path(), &["check", "--help"]).stdout;
+    assert!(help.contains("--python") && !help.contains("--port") && !help.contains("--lease"), "{help}");
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    let folder = folder();
+    for arguments in [&[][..], &["serv"], &["serve", "--prot", "1"], &["status", "7"], &["output"], &["train", "a", "--param", "x"]]
+    {
+        let ended = run(folder.path(), arguments);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn each_layer_is_stronger_than_the_one_below() {
+    let folder = folder();
+    let toml = "port = 3\nmax-batch = 3\nmax_wait = '3ms'\nreload = true\n";
+    fs::write(folder.path().join("dunnage.toml"), toml).unwrap();
+    fs::write(folder.path().join("model.lua"), "").unwrap();
+    let mut command = dunnage(folder.path(), &["config", "--port", "1", "--reload=false"]);
+    let printed = ended(command.env("DUNNAGE_PORT", "2").env("DUNNAGE_MAX_BATCH", "2").output().unwrap());
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    for (name, value, origin) in [
+        ("port", "1", "flag"),
+        ("reload", "false", "flag"),
+        ("max-batch", "2", "environment (DUNNAGE_MAX_BATCH)"),
+        ("max-wait", "3ms", "file (dunnage.toml)"),
+        ("max-queue", "1024", "default"),
+        ("files-root", "-", "default"),
+        ("config", "dunnage.toml", "default"),
+        ("script", "model.lua", "default"),
+        ("name", "model", "default"),
+    ] {
+        assert_eq!(setting(&printed.stdout, name), (value.to_owned(), origin.to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn the_file_may_be_elsewhere() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("etc")).unwrap();
+    fs::write(folder.path().join("etc/gait.toml"), "script = 'walk.py'\nname = 'gait'").unwrap();
+    let printed = run(folder.path(), &["config", "--config", "etc/gait.toml", "--json"]);
+    let settings: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    let expected = serde_json::json!({"value": "etc/walk.py", "source": "file", "file": "etc/gait.toml"});
+    assert_eq!(settings["script"], expected);
+    assert_eq!(settings["config"], serde_json::json!({"value": "etc/gait.toml", "source": "flag"}));
+    assert_eq!(settings["runtime"], serde_json::json!({"value": null, "source": "default"}));
+}
+
+#[test]
+fn a_switch_needs_no_value() {
+    let folder = folder();
+    let printed = run(folder.path(), &["config", "--reload", "model.py"]).stdout;
+    assert_eq!(setting(&printed, "reload"), ("true".to_owned(), "flag".to_owned()));
+    assert_eq!(setting(&printed, "script"), ("model.py".to_owned(), "flag".to_owned()));
+    let mut by_environment = dunnage(folder.path(), &["config"]);
+    let printed = ended(by_environment.env("DUNNAGE_RELOAD", "1").output().unwrap()).stdout;
+    assert_eq!(setting(&printed, "reload").1, "environment (DUNNAGE_RELOAD)");
+}
+
+#[test]
+fn problems_with_the_file_are_told_with_its_name() {
+    let folder = folder();
+    fs::write(folder.path().join("dunnage.toml"), "prot = 1\ntimeout = 30\n").unwrap();
+    let ended = run(folder.path(), &["serve"]);
+    let expected = "error: `dunnage.toml`: 2 problems\n  - unknown key `prot`; did you mean `port`?\n  - `timeout` must be a time such \
+                    as \"30s\", found the number 30\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), expected));
+}
+
+#[test]
+fn a_wrong_variable_is_told_by_its_name() {
+    let folder = folder();
+    let ended = ended(dunnage(folder.path(), &["serve"]).env("DUNNAGE_TIMEOUT", "30").output().unwrap());
+    let expected = "error: environment variable `DUNNAGE_TIMEOUT`: invalid value '30' for '--timeout <TIME>': a time is written like \
+                    500ms, 2s, 5m, 24h or 7d\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), expected));
+}
+
+#[test]
+fn every_problem_with_the_settings_is_told_at_once() {
+    let folder = folder();
+    let ended = run(folder.path(), &["serve", "--workers", "0", "--host", "0.0.0.0"]);
+    let expected = "error: settings: 3 problems\n  - there is no `model.py` or `model.lua` here; name the script, or make one with \
+                    `dunnage new NAME`\n  - `--workers` must be at least 1\n  - on `--host 0.0.0.0` anybody who can reach this machine \
+                    could use the service; if that is meant, add `--allow-anonymous`\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), expected));
+}
+
+#[test]
+fn new_makes_a_folder_and_says_what_to_do_next() {
+    let folder = folder();
+    let ended = run(folder.path(), &["new", "My Gait", "--lang", "lua"]);
+    let expected = "made `My Gait` with model.lua, dunnage.toml, README.md, .gitignore\n\nNext:\n  cd 'My Gait'\n  dunnage serve \
+                    --reload\n\nThen read README.md, and change model.lua.\n";
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected));
+    let toml = fs::read_to_string(folder.path().join("My Gait/dunnage.toml")).unwrap();
+    assert!(toml.contains("script = \"model.lua\"\nname = \"my-gait\"\n"), "{toml}");
+    let printed = run(&folder.path().join("My Gait"), &["config"]).stdout;
+    assert_eq!(setting(&printed, "name"), ("my-gait".to_owned(), "file (dunnage.toml)".to_owned()));
+}
+
+#[test]
+fn new_overwrites_nothing() {
+    let folder = folder();
+    fs::write(folder.path().join("README.md"), "mine").unwrap();
+    let ended = run(folder.path(), &["new", "."]);
+    let expected = "error: `.` already has README.md; nothing was written, choose another name\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), expected));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(folder.path().join("README.md")).unwrap(), "mine");
+}
+
+#[test]
+fn completions_are_there_for_the_usual_shells() {
+    let folder = folder();
+    for (shell, word) in [("bash", "complete -F _dunnage"), ("zsh", "#compdef dunnage"), ("fish", "complete -c dunnage")] {
+        let ended = run(folder.path(), &["completions", shell]);
+        assert!(ended.code == Some(0) && ended.stdout.contains(word) && ended.stdout.contains("idempotency-key"), "{shell}");
+    }
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_failure() {
+    let folder = folder();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = dunnage(folder.path(), &["config"]).stdout(writer).output().unwrap();
+    assert_eq!((status.status.code(), status.stderr.len()), (Some(0), 0));
+}
+
+#[test]
+fn the_written_reference_is_up_to_date() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = folder();
+    for (reference, file) in [("env", ".env.sample"), ("markdown", "docs/configuration.md")] {
+        let printed = run(folder.path(), &["config", "--reference", reference]).stdout;
+        let written = fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(written == printed, "write it anew: cargo run -p dunnage-cli -- config --reference {reference} > {file}");
+    }
+}
