@@ -9,6 +9,9 @@ mod sqlite;
 mod state;
 mod versions;
 
+#[cfg(feature = "suite")]
+pub mod suite;
+
 pub use error::StoreError;
 pub use jobs::{
     Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, backoff,
