@@ -31,7 +31,10 @@ impl FromRequest for RequestId {
 }
 
 /// Wraps every route.
-pub(crate) async fn around(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub(crate) async fn around(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let begin = Instant::now();
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -107,8 +110,10 @@ fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceRe
         app.metrics.observe_request(&route, method, status, duration);
     }
     let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    // Whoever asks after our health hears the answer itself, every few seconds.
+    let is_probe = route.starts_with("/healthz/");
     match status {
-        500.. => tracing::warn!(request_id = id, method, path = request.path(), status, duration_us, "request failed"),
+        500.. if !is_probe => tracing::warn!(request_id = id, method, path = request.path(), status, duration_us, "request failed"),
         _ => tracing::debug!(request_id = id, method, path = request.path(), status, duration_us, "request"),
     }
     response

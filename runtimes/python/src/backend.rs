@@ -21,8 +21,6 @@ pub(crate) struct PythonBackend {
     log: Py<LogSink>,
     language: String,
     functions: Functions,
-    /// Whether there is an `output` besides `output_batch`.
-    single: bool,
 }
 
 impl PythonBackend {
@@ -39,7 +37,6 @@ impl PythonBackend {
             log,
             language: format!("CPython {}.{}.{}", version.major, version.minor, version.patch),
             functions: Functions::default(),
-            single: false,
         })
     }
 }
@@ -55,17 +52,16 @@ impl Backend for PythonBackend {
 
     fn load(&mut self, load: &Load, host: &Host) -> Result<Functions, CallError> {
         Python::attach(|py| {
-            let (functions, single) =
-                self.load_script(py, load, &host.loading()).map_err(|error| self.describe(py, &error, true))?;
-            (self.functions, self.single) = (functions, single);
-            Ok(functions)
+            let loaded = self.load_script(py, load, &host.loading());
+            self.functions = loaded.map_err(|error| self.describe(py, &error, true))?;
+            Ok(self.functions)
         })
     }
 
     fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers) {
         Python::attach(|py| {
             self.log.get().enter(host);
-            if self.functions.output_batch && (output.requests.len() > 1 || !self.single) {
+            if self.functions.output_batch {
                 self.answer_batch(py, output, host, answers);
             } else {
                 self.answer_each(py, output, host, answers);
@@ -94,7 +90,7 @@ impl Backend for PythonBackend {
 }
 
 impl PythonBackend {
-    fn load_script(&self, py: Python<'_>, load: &Load, host: &CallHost) -> PyResult<(Functions, bool)> {
+    fn load_script(&self, py: Python<'_>, load: &Load, host: &CallHost) -> PyResult<Functions> {
         self.log.get().enter(host);
         let common = PyDict::new(py);
         common.set_item("service", load.service.as_str())?;
@@ -102,8 +98,8 @@ impl PythonBackend {
         common.set_item("version", load.artifact.as_ref().map(|artifact| artifact.version))?;
         common.set_item("artifact", load.artifact.as_ref().map(|artifact| artifact.path.as_os_str()))?;
         let arguments = (load.script.as_os_str(), common, ServerHost::new(host));
-        let (train, input, single, output_batch) = self.worker.call_method1(py, "load", arguments)?.extract(py)?;
-        Ok((Functions { train, input, output: single || output_batch, output_batch }, single))
+        let (train, input, output, output_batch) = self.worker.call_method1(py, "load", arguments)?.extract(py)?;
+        Ok(Functions { train, input, output: output || output_batch, output_batch })
     }
 
     /// One call of `output` a request, so that each fails alone.

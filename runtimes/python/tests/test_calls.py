@@ -29,12 +29,18 @@ class Contexts(unittest.TestCase):
         script = """
             def output(files, ctx):
                 return [ctx.request_id == "r0", ctx.job_id is None, ctx.version is None, ctx.artifact is None]
+        """
+        batched = """
+            def output(files, ctx):
+                raise AssertionError("with output_batch, every request goes to it")
 
             def output_batch(requests, ctx):
                 return [[request.request_id == f"r{index}", ctx.params == {}] for index, request in enumerate(requests)]
         """
         with Worker(script).load() as worker:
             self.assertEqual(worker.output(), ("i64", [1, 1, 1, 1]))
+        with Worker(batched).load() as worker:
+            self.assertEqual(worker.output(), ("i64", [1, 1]))
             self.assertEqual(worker.batch([{}, {}]), [("i64", [1, 1])] * 2)
 
     def test_the_context_of_a_call_that_has_ended_raises(self) -> None:
