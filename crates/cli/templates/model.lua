@@ -67,7 +67,11 @@ function read_rows(file, rows)
   for line in file:read():gmatch("[^\r\n]+") do
     local row = {}
     for cell in line:gmatch("[^,]+") do
-      table.insert(row, assert(tonumber(cell), ("%s: `%s` is not a number"):format(file.uri, cell)))
+      local number = tonumber(cell)
+      if not number then
+        error(("%s: `%s` is not a number"):format(file.uri, cell), 0)
+      end
+      table.insert(row, number)
     end
     table.insert(rows, row)
   end
