@@ -139,3 +139,60 @@ impl SqliteStore {
         move |connection| work(&Rows { connection, service: service.as_str(), now: Timestamp::now() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dunnage_types::StateValue;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::State;
+
+    #[tokio::test]
+    async fn a_panic_in_an_operation_undoes_that_operation_alone() {
+        let (store, _folder) = open();
+        let panicking = store.write::<()>(|rows| {
+            rows.execute("DELETE FROM state", [])?;
+            panic!("on purpose")
+        });
+        let (before, panicked, after) = tokio::join!(store.set(None, "a", value(1)), panicking, store.set(None, "b", value(1)));
+        before.unwrap();
+        after.unwrap();
+        let error = panicked.unwrap_err();
+        let StoreError::Unavailable(source) = &error else { panic!("{error:?}") };
+        assert!(source.to_string().contains("on purpose"), "{source}");
+        assert_eq!(store.scan("", None, 10).await.unwrap().len(), 2);
+        let read = store.read::<()>(|_| panic!("on purpose")).await;
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+        assert!(store.get("a").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_makes_the_store_unavailable_until_there_is_room() {
+        let (store, _folder) = open();
+        store.set(None, "small", value(1)).await.unwrap();
+        let limit = |pages: u32| store.write(move |rows| set_most_pages(rows, pages));
+        limit(1).await.unwrap();
+        let refused = store.set(None, "large", value(1 << 20)).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert_eq!(store.get("large").await.unwrap(), None);
+        assert_eq!(store.get("small").await.unwrap(), Some(value(1)));
+        limit(1_000_000).await.unwrap();
+        store.set(None, "large", value(1 << 20)).await.unwrap();
+    }
+
+    /// SQLite takes a limit below the present size as the present size.
+    fn set_most_pages(rows: &Rows<'_>, pages: u32) -> Result<(), StoreError> {
+        Ok(rows.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+    }
+
+    fn value(bytes: usize) -> StateValue {
+        StateValue::Bytes(vec![1; bytes])
+    }
+
+    fn open() -> (SqliteStore, TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SqliteStore::open(folder.path(), "mine".parse().expect("a name"), StateLimits::default());
+        (store.expect("a store"), folder)
+    }
+}

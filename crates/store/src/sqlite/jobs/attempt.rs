@@ -10,7 +10,7 @@ use crate::sqlite::rows::{Json, Rows, Word, later};
 use crate::sqlite::versions;
 use crate::{Finish, Lease, Renewal, StoreError};
 
-const HELD: &str = "
+pub(super) const HELD: &str = "
     SELECT seq, attempt, max_attempts, cancel_requested FROM job
     WHERE service = :service AND id = :job AND state = 'running' AND lease = :lease";
 
@@ -18,7 +18,7 @@ const RENEW: &str = "UPDATE job SET lease_expires_at = :expires WHERE seq = :seq
 
 const PROGRESS: &str = "UPDATE job SET progress = :progress WHERE seq = :seq";
 
-const APPEND_LOG: &str = "
+pub(super) const APPEND_LOG: &str = "
     INSERT INTO job_log (job, sequence, at, attempt, source, level, message)
     SELECT :seq, coalesce(max(sequence), 0) + 1, :at, :attempt, :source, :level, :message FROM job_log WHERE job = :seq";
 

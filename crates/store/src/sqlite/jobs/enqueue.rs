@@ -11,7 +11,7 @@ const INSERT: &str = "
     VALUES (:service, :id, :kind, 'queued', :files, :params, :key, :idempotency_key, :digest, :max_attempts, :now, :now)
     ON CONFLICT (service, id) DO NOTHING";
 
-const BY_IDEMPOTENCY_KEY: &str = "SELECT id, digest FROM job WHERE service = :service AND idempotency_key = :key";
+pub(super) const BY_IDEMPOTENCY_KEY: &str = "SELECT id, digest FROM job WHERE service = :service AND idempotency_key = :key";
 
 pub(super) fn enqueue(rows: &Rows<'_>, job: &NewJob) -> Result<Enqueued, StoreError> {
     if let Some(idempotency) = &job.idempotency

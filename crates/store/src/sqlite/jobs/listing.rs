@@ -7,16 +7,16 @@ use super::row;
 use crate::sqlite::rows::{Rows, Word};
 use crate::{Backlog, JobFilter, JobPage, StoreError};
 
-const JOB: &str = "SELECT * FROM job WHERE service = :service AND id = :job";
+pub(super) const JOB: &str = "SELECT * FROM job WHERE service = :service AND id = :job";
 
-const LOG: &str = "
+pub(super) const LOG: &str = "
     SELECT line.sequence, line.at, line.attempt, line.source, line.level, line.message
     FROM job JOIN job_log AS line ON line.job = job.seq
     WHERE job.service = :service AND job.id = :job AND line.sequence > :after
     ORDER BY line.sequence
     LIMIT :limit";
 
-const BACKLOG: &str = "
+pub(super) const BACKLOG: &str = "
     SELECT (SELECT count(*) FROM job WHERE service = :service AND state = 'queued') AS queued,
            (SELECT count(*) FROM job WHERE service = :service AND state = 'running') AS running,
            (SELECT created_at FROM job WHERE service = :service AND state = 'queued' ORDER BY seq LIMIT 1) AS oldest";
@@ -40,7 +40,7 @@ pub(super) fn jobs(rows: &Rows<'_>, filter: &JobFilter) -> Result<JobPage, Store
 }
 
 /// The conditions are left out, not made optional in SQL, so that each combination gets the plan it deserves.
-fn list(filter: &JobFilter) -> String {
+pub(super) fn list(filter: &JobFilter) -> String {
     let state = if filter.state.is_some() { "AND state = :state" } else { "" };
     let kind = if filter.kind.is_some() { "AND kind = :kind" } else { "" };
     format!("SELECT * FROM job WHERE service = :service {state} {kind} AND seq < :before ORDER BY seq DESC LIMIT :limit")

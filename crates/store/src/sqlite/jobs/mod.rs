@@ -85,3 +85,43 @@ impl Jobs for SqliteStore {
         self.work.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// With a million jobs in the table, a scan or a sort of it would hold up everything else.
+    #[test]
+    fn frequent_statements_go_along_an_index() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = crate::sqlite::open::writing_connection(folder.path(), Duration::ZERO).expect("a connection");
+        let list = listing::list(&JobFilter { state: Some(dunnage_types::JobState::Error), ..JobFilter::default() });
+        let statements = [
+            enqueue::BY_IDEMPOTENCY_KEY,
+            claim::CLAIM,
+            attempt::HELD,
+            attempt::APPEND_LOG,
+            rescue::EXPIRED,
+            listing::JOB,
+            listing::LOG,
+            listing::BACKLOG,
+            &list,
+            prune::PRUNE,
+        ];
+        for statement in statements {
+            let plan = plan(&connection, statement);
+            assert!(
+                !plan.iter().any(|step| step.starts_with("SCAN job") || step.contains("TEMP B-TREE")),
+                "{statement}: {plan:#?}"
+            );
+        }
+    }
+
+    fn plan(connection: &Connection, statement: &str) -> Vec<String> {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
+        let steps = statement.raw_query().mapped(|row| row.get("detail"));
+        steps.collect::<Result<_, _>>().expect("a plan")
+    }
+}

@@ -8,7 +8,7 @@ use rusqlite::{Row, named_params};
 use crate::StoreError;
 use crate::sqlite::rows::{Json, Rows};
 
-const PRUNE: &str = "
+pub(super) const PRUNE: &str = "
     DELETE FROM job
     WHERE seq IN (
         SELECT seq FROM job WHERE service = :service AND finished_at < :before ORDER BY finished_at LIMIT :limit)

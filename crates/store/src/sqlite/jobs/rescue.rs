@@ -8,7 +8,7 @@ use super::ending::retry;
 use crate::sqlite::rows::{Json, Rows};
 use crate::{StoreError, backoff};
 
-const EXPIRED: &str = "
+pub(super) const EXPIRED: &str = "
     SELECT seq, attempt, max_attempts, cancel_requested FROM job
     WHERE service = :service AND state = 'running' AND lease_expires_at <= :now";
 
