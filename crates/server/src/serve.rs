@@ -1,9 +1,10 @@
 //! Puts a server together, runs it, and takes it apart again.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,9 +96,16 @@ pub(crate) fn runtime(config: &Config) -> Result<Runtime, ServeError> {
     let service = &config.service;
     let mut runtime = Runtime::find(&service.script, service.runtime.as_deref())?;
     if let Some(python) = &service.python {
-        runtime.arguments.extend(["--python".into(), python.into()]);
+        runtime.arguments.extend(["--python".into(), anchored(python)]);
     }
     Ok(runtime)
+}
+
+/// A path as it is meant here; workers run in the script's folder. A bare name of a program stays as it is.
+fn anchored(python: &str) -> OsString {
+    let path = Path::new(python);
+    let is_path = python.contains('/') || path.exists();
+    is_path.then(|| std::path::absolute(path).ok()).flatten().map_or_else(|| python.into(), PathBuf::into_os_string)
 }
 
 /// Nobody has to say who they are yet, so nobody beyond this machine may come in unless that is meant.
@@ -134,7 +142,7 @@ async fn sweep_uploads(store: &dyn Store, files: &Files) -> Result<(), ServeErro
     Ok(())
 }
 
-fn pool_settings(config: &Config, script: &std::path::Path, runtime: &Runtime) -> PoolSettings {
+fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSettings {
     let workers = &config.workers;
     PoolSettings {
         service: config.service.name.clone(),
@@ -169,10 +177,9 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
 
 async fn shut_down(app: &App, jobs: Loop, http: ServerHandle) {
     app.begin_stopping();
-    let http = async {
-        http.stop(true).await;
-    };
-    tokio::join!(jobs.stop(app, app.config.jobs.grace), http);
+    // Requests are answered while jobs come to their end: whoever sends them has yet to see that we are not ready.
+    jobs.stop(app, app.config.jobs.grace).await;
+    http.stop(true).await;
     app.pool.stop().await;
 }
 

@@ -57,6 +57,14 @@ fn signal_meaning(signal: i32) -> Option<&'static str> {
     })
 }
 
+impl Lost {
+    /// The last line it wrote to standard error, to be put behind how it ended; empty if there was none. For operators: it
+    /// may hold anything.
+    pub(crate) fn last_words(&self) -> String {
+        self.last_lines.last().map_or_else(String::new, |line| format!(": {line}"))
+    }
+}
+
 /// A worker was lost during a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the worker {exit}")]

@@ -275,13 +275,13 @@ impl Worker {
         };
         match answer {
             Ok(answer) => Ok(answer),
-            Err(end) => Err(StartError::Lost(self.lose(end, &*host).await)),
+            Err(end) => Err(StartError::Lost { lost: self.lose(end, &*host).await }),
         }
     }
 
     async fn refuse(&mut self, message: &ToServer) -> StartError {
         let host = Arc::clone(&self.host);
-        StartError::Lost(self.lose(Some(unexpected(message)), &*host).await)
+        StartError::Lost { lost: self.lose(Some(unexpected(message)), &*host).await }
     }
 
     fn next_call(&mut self) -> CallId {
@@ -494,8 +494,11 @@ pub enum StartError {
     #[error("the script cannot be loaded: {}", .0.message)]
     Script(CallError),
     /// The worker died, or took too long.
-    #[error("while the script was being loaded, {0}")]
-    Lost(Lost),
+    #[error("while the script was being loaded, {lost}{}", .lost.last_words())]
+    Lost {
+        /// How it ended.
+        lost: Lost,
+    },
 }
 
 impl std::fmt::Debug for Worker {
