@@ -5,13 +5,15 @@
 
 mod frame;
 mod message;
+mod wire;
 
 pub use frame::{Frame, FrameError, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, decode, read_frame};
 pub use message::{
     Answer, Artifact, Ask, AskError, AskId, CallError, CallId, Cancel, Done, File, Functions, Hello, Item, Load, LoadFailed,
-    Loaded, LogMessage, MessageError, Operation, Outcome, Output, Outputs, ProgressMessage, Reply, ReplyOutcome, Request, Role,
-    Run, StateEntry, ToServer, ToWorker, VectorLayout,
+    Loaded, LogMessage, Operation, Outcome, Output, Outputs, ProgressMessage, Reply, ReplyOutcome, Request, Role, Run, StateEntry,
+    ToServer, ToWorker, VectorLayout,
 };
+pub use wire::MessageError;
 
 /// The version of the protocol, sent in [`Hello`]. A server refuses a worker of another version.
 pub const PROTOCOL_VERSION: u32 = 1;

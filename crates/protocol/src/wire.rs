@@ -1,0 +1,260 @@
+//! Puts messages into frames and takes them out again.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::message::{ToServer, ToWorker};
+use crate::{Frame, FrameError};
+
+/// How deeply a header may be nested. Scripts' values may be nested to 100; the rest is for what is around them.
+const MAX_DEPTH: usize = 128;
+
+mod kind {
+    pub(super) const LOAD: u16 = 1;
+    pub(super) const OUTPUT: u16 = 2;
+    pub(super) const RUN: u16 = 3;
+    pub(super) const REPLY: u16 = 4;
+    pub(super) const CANCEL: u16 = 5;
+
+    pub(super) const HELLO: u16 = 101;
+    pub(super) const LOADED: u16 = 102;
+    pub(super) const LOAD_FAILED: u16 = 103;
+    pub(super) const OUTPUTS: u16 = 104;
+    pub(super) const DONE: u16 = 105;
+    pub(super) const ASK: u16 = 106;
+    pub(super) const PROGRESS: u16 = 107;
+    pub(super) const LOG: u16 = 108;
+}
+
+impl ToWorker {
+    /// Puts the message into its frame.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::Encode`] if it cannot be packed.
+    pub fn to_frame(&self) -> Result<Frame, MessageError> {
+        match self {
+            Self::Load(load) => pack(kind::LOAD, load),
+            Self::Output(output) => pack(kind::OUTPUT, output),
+            Self::Run(run) => pack(kind::RUN, run),
+            Self::Reply(reply) => pack(kind::REPLY, reply),
+            Self::Cancel(cancel) => pack(kind::CANCEL, cancel),
+        }
+    }
+
+    /// Takes the message out of its frame.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] if the kind is unknown or the header is not what the kind wants.
+    pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
+        match frame.kind {
+            kind::LOAD => unpack(frame).map(Self::Load),
+            kind::OUTPUT => unpack(frame).map(Self::Output),
+            kind::RUN => unpack(frame).map(Self::Run),
+            kind::REPLY => unpack(frame).map(Self::Reply),
+            kind::CANCEL => unpack(frame).map(Self::Cancel),
+            unknown => Err(MessageError::UnknownKind(unknown)),
+        }
+    }
+}
+
+impl ToServer {
+    /// Puts the message into its frame.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::Encode`] if it cannot be packed.
+    pub fn to_frame(&self) -> Result<Frame, MessageError> {
+        match self {
+            Self::Hello(hello) => pack(kind::HELLO, hello),
+            Self::Loaded(loaded) => pack(kind::LOADED, loaded),
+            Self::LoadFailed(failed) => pack(kind::LOAD_FAILED, failed),
+            Self::Outputs(outputs, payload) => {
+                let frame = pack(kind::OUTPUTS, outputs)?;
+                Ok(Frame { payload: payload.clone(), ..frame })
+            }
+            Self::Done(done) => pack(kind::DONE, done),
+            Self::Ask(ask) => pack(kind::ASK, ask),
+            Self::Progress(progress) => pack(kind::PROGRESS, progress),
+            Self::Log(log) => pack(kind::LOG, log),
+        }
+    }
+
+    /// Takes the message out of its frame.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] if the kind is unknown or the header is not what the kind wants.
+    pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
+        match frame.kind {
+            kind::HELLO => unpack(frame).map(Self::Hello),
+            kind::LOADED => unpack(frame).map(Self::Loaded),
+            kind::LOAD_FAILED => unpack(frame).map(Self::LoadFailed),
+            kind::OUTPUTS => unpack(frame).map(|outputs| Self::Outputs(outputs, frame.payload.clone())),
+            kind::DONE => unpack(frame).map(Self::Done),
+            kind::ASK => unpack(frame).map(Self::Ask),
+            kind::PROGRESS => unpack(frame).map(Self::Progress),
+            kind::LOG => unpack(frame).map(Self::Log),
+            unknown => Err(MessageError::UnknownKind(unknown)),
+        }
+    }
+}
+
+fn pack(kind: u16, message: &impl Serialize) -> Result<Frame, MessageError> {
+    let header = rmp_serde::to_vec_named(message)?;
+    Ok(Frame { kind, header: header.into(), payload: Bytes::new() })
+}
+
+fn unpack<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(&frame.header[..]);
+    // The decoder's own limit is more than a thread's stack can take.
+    reader.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut reader).map_err(|source| MessageError::Decode { kind: frame.kind, source })
+}
+
+/// Why a frame holds no message.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// A message of another version, or garbage.
+    #[error("a frame has the unknown kind {0}")]
+    UnknownKind(u16),
+    /// The header does not fit its kind.
+    #[error("the header of a frame of kind {kind} cannot be read")]
+    Decode {
+        /// The frame's kind.
+        kind: u16,
+        /// What is wrong with the header.
+        source: rmp_serde::decode::Error,
+    },
+    /// The message cannot be packed.
+    #[error("a message cannot be packed")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// The packed message is too long.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+#[cfg(test)]
+mod tests {
+    use dunnage_types::{Array, Dtype, JobId, JobKind, JsonObject, LogLevel, StateValue, VectorType, WorkerId};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::message::*;
+
+    fn object(value: Value) -> JsonObject {
+        value.as_object().unwrap().clone()
+    }
+
+    fn files() -> Vec<File> {
+        vec![File { uri: "s3://b-1/k".into(), path: "/cache/1".into(), size: 3, etag: None }]
+    }
+
+    #[test]
+    fn messages_to_a_worker_survive_the_wire() {
+        let messages = [
+            ToWorker::Load(Load {
+                service: "gait".parse().unwrap(),
+                worker: WorkerId(1),
+                role: Role::Serving,
+                script: "/srv/model.py".into(),
+                artifact: Some(Artifact { version: 3, path: "/a/3".into() }),
+                device: "cpu".into(),
+            }),
+            ToWorker::Output(Output {
+                call: CallId(1),
+                deadline: Some(1.5),
+                requests: vec![Request {
+                    request_id: "r".into(),
+                    files: files(),
+                    params: object(json!({"a": [1, null, 2.5, "x"]})),
+                }],
+            }),
+            ToWorker::Run(Run {
+                call: CallId(2),
+                deadline: None,
+                kind: JobKind::Train,
+                job: JobId::random(),
+                attempt: 1,
+                seed: 7,
+                files: files(),
+                params: JsonObject::new(),
+            }),
+            ToWorker::Reply(Reply { ask: AskId(1), outcome: ReplyOutcome::Ok(Answer::Nothing) }),
+            ToWorker::Reply(Reply { ask: AskId(1), outcome: ReplyOutcome::Ok(Answer::Value(None)) }),
+            ToWorker::Reply(Reply {
+                ask: AskId(1),
+                outcome: ReplyOutcome::Ok(Answer::Value(Some(StateValue::Bytes(vec![0, 255])))),
+            }),
+            ToWorker::Reply(Reply {
+                ask: AskId(1),
+                outcome: ReplyOutcome::Error(AskError { code: "unavailable".into(), message: "no".into() }),
+            }),
+            ToWorker::Cancel(Cancel { call: CallId(2) }),
+        ];
+        for message in messages {
+            let frame = message.to_frame().unwrap();
+            assert_eq!(ToWorker::from_frame(&frame).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn messages_to_the_server_survive_the_wire() {
+        let array = StateValue::Array(Array { dtype: Dtype::F32, shape: vec![1], data: vec![0, 0, 128, 63] });
+        let failure = CallError { traceback: Some("line 1".into()), ..CallError::new("script_error", "ValueError: no") };
+        let messages = [
+            ToServer::Hello(Hello {
+                protocol: 1,
+                runtime: "fake".into(),
+                version: "0".into(),
+                language: "none".into(),
+                capabilities: vec!["state".into()],
+            }),
+            ToServer::Loaded(Loaded { functions: Functions { output: true, ..Functions::default() } }),
+            ToServer::LoadFailed(LoadFailed { error: failure.clone() }),
+            ToServer::Outputs(
+                Outputs {
+                    call: CallId(1),
+                    items: vec![Item::Vector(VectorLayout { dtype: VectorType::F32, length: 1 }), Item::Error(failure.clone())],
+                },
+                Bytes::from_static(&[0, 0, 128, 63]),
+            ),
+            ToServer::Done(Done { call: CallId(2), outcome: Outcome::Ok(json!({"loss": 0.1})) }),
+            ToServer::Done(Done { call: CallId(2), outcome: Outcome::Ok(Value::Null) }),
+            ToServer::Done(Done { call: CallId(2), outcome: Outcome::Error(failure) }),
+            ToServer::Ask(Ask { ask: AskId(1), call: None, operation: Operation::NewArtifact }),
+            ToServer::Ask(Ask {
+                ask: AskId(2),
+                call: Some(CallId(2)),
+                operation: Operation::StateCompareAndSet { key: "k".into(), old: None, new: Some(array) },
+            }),
+            ToServer::Progress(ProgressMessage { call: CallId(2), fraction: Some(0.5), message: None, metrics: JsonObject::new() }),
+            ToServer::Log(LogMessage { call: None, level: LogLevel::Warning, message: "odd".into() }),
+        ];
+        for message in messages {
+            let frame = message.to_frame().unwrap();
+            assert_eq!(ToServer::from_frame(&frame).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn a_value_nested_too_deeply_is_refused_before_the_stack_is_used_up() {
+        let done = |depth: usize| {
+            let mut header = vec![0x82, 0xa4, b'c', b'a', b'l', b'l', 1, 0xa2, b'o', b'k'];
+            header.extend(std::iter::repeat_n(0x91, depth));
+            header.push(0xc0);
+            ToServer::from_frame(&Frame { kind: kind::DONE, header: header.into(), payload: Bytes::new() })
+        };
+        assert!(done(100).is_ok());
+        assert!(matches!(done(1_000_000), Err(MessageError::Decode { kind: kind::DONE, .. })));
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_ignored() {
+        let header = rmp_serde::to_vec_named(&json!({"call": 4, "why": "later"})).unwrap();
+        let frame = Frame { kind: kind::CANCEL, header: header.into(), payload: Bytes::new() };
+        assert_eq!(ToWorker::from_frame(&frame).unwrap(), ToWorker::Cancel(Cancel { call: CallId(4) }));
+    }
+}
