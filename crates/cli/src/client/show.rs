@@ -78,7 +78,16 @@ pub(crate) fn between(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 fn metrics(metrics: &JsonObject) -> String {
-    metrics.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    metrics.iter().map(|(name, value)| format!("{name}={}", metric(value))).collect::<Vec<_>>().join(" ")
+}
+
+/// A fraction to the digits that people look at; everything else as it is.
+fn metric(value: &Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) if number == 0.0 || (0.001..1e6).contains(&number.abs()) => format!("{number:.4}"),
+        Some(number) => format!("{number:.3e}"),
+        None => value.to_string(),
+    }
 }
 
 fn row(name: &str, value: impl ToString) -> [String; 2] {
@@ -115,8 +124,8 @@ mod tests {
     fn progress_is_told_in_a_few_words() {
         assert_eq!(progress(&job(json!({}))), "");
         assert_eq!(progress(&job(json!({"state": "queued"}))), "queued");
-        let busy = json!({"attempt": 2, "progress": {"fraction": 0.5, "message": "epoch 3", "metrics": {"loss": 0.25}}});
-        assert_eq!(progress(&job(busy)), "attempt 2 of 3  epoch 3  loss=0.25");
+        let busy = json!({"attempt": 2, "progress": {"fraction": 0.5, "message": "epoch 3", "metrics": {"loss": 1.0 / 3.0, "rate": 1e-7, "rows": 9}}});
+        assert_eq!(progress(&job(busy)), "attempt 2 of 3  epoch 3  loss=0.3333 rate=1.000e-7 rows=9");
     }
 
     #[test]

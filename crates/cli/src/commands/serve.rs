@@ -56,7 +56,7 @@ fn log(service: &str, address: SocketAddr) {
 fn welcome(service: &str, address: SocketAddr) -> String {
     let url = local_url(address);
     format!(
-        "\n  {service} listens at {url}; try\n\n    curl -F file=@FILE {url}/output\n    dunnage status --help\n\n  Ctrl-C stops it.\n"
+        "\n  {service} listens at {url}; try\n\n    curl -F file=@FILE {url}/output\n\n  Ctrl-C stops it; a second one does so at once.\n"
     )
 }
 

@@ -1,6 +1,6 @@
 //! The settings of `serve`, `check` and `config`: which there are, where they come from, and what is made of them.
 //!
-//! [`Settings`] is the one list of them; [`file`] and [`origin`] put the layers over each other, and [`checked`] turns the
+//! [`Settings`] is the one list of them; [`mod@file`] and [`origin`] put the layers over each other, and [`checked`] turns the
 //! outcome into the server's own configuration.
 
 pub(crate) mod checked;
