@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::exit::Lost;
 use crate::host::Host;
+use crate::interrupt::Interrupt;
 use crate::queue::Queue;
-use crate::worker::Interrupt;
 
 /// Something for a serving worker to do.
 pub(crate) enum Work {

@@ -4,11 +4,14 @@
 //! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
 //! What a script asks of the server while it runs is answered by a [`Host`].
 
+mod answer;
 mod batch;
 mod connection;
+mod conversation;
 mod exit;
 mod generation;
 mod host;
+mod interrupt;
 mod launch;
 mod lines;
 mod pool;
@@ -21,6 +24,7 @@ mod worker;
 pub use exit::{Exit, Lost};
 pub use generation::Standby;
 pub use host::{Host, Line};
+pub use interrupt::Interrupt;
 pub use launch::{Launcher, Runtime, RuntimeError};
 pub use pool::{JobLost, OutputError, Pool, PoolSettings, PoolStatus, Served};
-pub use worker::{Interrupt, StartError, Started, Worker};
+pub use worker::{StartError, Started, Worker};

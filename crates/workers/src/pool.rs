@@ -16,10 +16,11 @@ use crate::batch::{Answered, Failed, Pending, PendingJob, Work};
 use crate::exit::Lost;
 use crate::generation::{Generation, Phase, Standby};
 use crate::host::Host;
+use crate::interrupt::Interrupt;
 use crate::launch::{Launcher, Runtime};
 use crate::queue::Queue;
 use crate::slot;
-use crate::worker::{Interrupt, StartError};
+use crate::worker::StartError;
 
 /// How the serving workers are run.
 #[derive(Debug, Clone)]

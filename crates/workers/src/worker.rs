@@ -1,40 +1,36 @@
 //! One worker: a child process that has loaded the script and takes one call at a time.
 
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    Ask, AskError, CallError, CallId, Cancel, Done, Functions, Hello, Item, Load, Outcome, Output, Outputs, PROTOCOL_VERSION,
-    Reply, ReplyOutcome, Request, Run, ToServer, ToWorker, VectorLayout,
+    CallError, CallId, Done, Functions, Hello, Load, Outcome, Output, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
 };
-use dunnage_types::{LogSource, Progress, Vector};
-use rustix::process::Signal;
+use dunnage_types::Vector;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::answer::vectors;
 use crate::connection::Connection;
+use crate::conversation::{Asker, Terms, unexpected};
 use crate::exit::{Exit, Lost};
-use crate::host::{Host, Line};
+use crate::host::Host;
+use crate::interrupt::Interrupt;
 use crate::launch::{Launcher, Runtime};
 use crate::lines::Lines;
 use crate::process::Process;
 
 /// How long a worker that has been told to go may take before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a worker that has closed its connection may take to end before it is killed.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a worker may take after SIGTERM before SIGKILL follows.
-const TERM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A worker that has loaded the script. Dropping it kills the process and whatever it started.
 pub struct Worker {
-    process: Option<Process>,
-    connection: Connection,
-    lines: Lines,
-    host: Arc<dyn Host>,
+    pub(crate) process: Option<Process>,
+    pub(crate) connection: Connection,
+    pub(crate) lines: Lines,
+    pub(crate) host: Arc<dyn Host>,
     started: Started,
     last_call: u64,
 }
@@ -49,46 +45,6 @@ pub struct Started {
     /// From the start of the process until the script was loaded.
     pub load_time: Duration,
 }
-
-/// What is wanted of a running job beyond its work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Interrupt {
-    /// Nothing: go on.
-    #[default]
-    None,
-    /// Tell the script to stop; end the worker if it has not done so within the grace.
-    Cancel,
-    /// Kill the worker now: nothing it does counts any more.
-    Kill,
-}
-
-/// The conditions of one conversation with a worker.
-struct Terms<'a> {
-    host: &'a dyn Host,
-    /// Who may ask questions.
-    asker: Asker,
-    deadline: Option<Instant>,
-    interrupt: Option<(&'a mut watch::Receiver<Interrupt>, Duration)>,
-}
-
-/// On whose behalf the worker may ask questions.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asker {
-    Loading,
-    Call(CallId),
-    Nobody,
-}
-
-impl Asker {
-    fn owns(self, call: Option<CallId>) -> bool {
-        match self {
-            Self::Loading => call.is_none(),
-            Self::Call(own) => call == Some(own),
-            Self::Nobody => false,
-        }
-    }
-}
-
 impl Worker {
     /// Starts a process, greets it, and has it load the script.
     ///
@@ -288,181 +244,6 @@ impl Worker {
         self.last_call += 1;
         CallId(self.last_call)
     }
-
-    /// Sends a message and waits for what answers it.
-    async fn call(&mut self, message: &ToWorker, terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
-        // A failed write means that the worker is ending; the conversation finds out how.
-        if let Err(error) = self.connection.send(message).await {
-            tracing::debug!(%error, "a call could not be written");
-        }
-        self.converse(terms).await
-    }
-
-    /// Serves the worker until it says something that is an answer. The error is how it is to be ended; `None` when it has
-    /// ended by itself.
-    async fn converse(&mut self, mut terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
-        let mut ladder = Ladder::default();
-        loop {
-            tokio::select! {
-                biased;
-                message = self.connection.receive() => match message {
-                    Ok(Some(message)) => {
-                        if let Some(answer) = self.absorb(message, &terms).await? {
-                            return Ok(answer);
-                        }
-                    }
-                    Ok(None) => return Err(self.closed().await),
-                    Err(error) => return Err(Some(Exit::Protocol(error.to_string()))),
-                },
-                lines = self.lines.next() => lines.into_iter().for_each(|line| terms.host.line(line)),
-                () = ended(self.process.as_ref()) => return Err(None),
-                () = until(terms.deadline) => return Err(Some(Exit::DeadlinePassed)),
-                interrupt = interrupted(&mut terms.interrupt) => match (interrupt, terms.asker) {
-                    (Interrupt::Cancel, Asker::Call(call)) => {
-                        ladder.begin(terms.interrupt.as_ref().map_or(Duration::ZERO, |(_, grace)| *grace));
-                        // A failed write means that the worker is ending; the next turn finds out how.
-                        let _ = self.connection.send(&ToWorker::Cancel(Cancel { call })).await;
-                    }
-                    (Interrupt::Kill, _) => return Err(Some(Exit::Interrupted)),
-                    _ => {}
-                },
-                () = until(ladder.next) => match ladder.climb() {
-                    Some(signal) => self.process.iter().for_each(|process| process.signal(signal)),
-                    None => return Err(Some(Exit::Interrupted)),
-                },
-            }
-        }
-    }
-
-    /// Deals with a message that is no answer, and returns one that is.
-    async fn absorb(&mut self, message: ToServer, terms: &Terms<'_>) -> Result<Option<ToServer>, Option<Exit>> {
-        match message {
-            ToServer::Ask(Ask { ask, call, operation }) => {
-                let outcome = if terms.asker.owns(call) {
-                    let answered = terms.host.answer(operation);
-                    match terms.deadline {
-                        Some(deadline) => {
-                            tokio::time::timeout_at(deadline, answered).await.map_err(|_| Some(Exit::DeadlinePassed))?
-                        }
-                        None => answered.await,
-                    }
-                } else {
-                    Err(AskError { code: "not_allowed".to_owned(), message: "this call has ended".to_owned() })
-                };
-                let outcome = outcome.map_or_else(ReplyOutcome::Error, ReplyOutcome::Ok);
-                self.connection
-                    .send(&ToWorker::Reply(Reply { ask, outcome }))
-                    .await
-                    .map_err(|error| Some(Exit::Protocol(error.to_string())))?;
-            }
-            ToServer::Progress(progress) if terms.asker.owns(Some(progress.call)) => {
-                let fraction = progress.fraction.filter(|fraction| fraction.is_finite()).map(|fraction| fraction.clamp(0.0, 1.0));
-                terms.host.progress(Progress { fraction, message: progress.message, metrics: progress.metrics });
-            }
-            // Progress of a call that has ended: a thread the script left behind.
-            ToServer::Progress(_) => {}
-            ToServer::Log(log) => {
-                let line = Line { source: LogSource::Log, level: log.level, message: log.message };
-                let host = if log.call.is_some() && terms.asker.owns(log.call) { terms.host } else { &*self.host };
-                host.line(line);
-            }
-            answer => return Ok(Some(answer)),
-        }
-        Ok(None)
-    }
-
-    /// The worker has closed its connection: it should end now.
-    async fn closed(&self) -> Option<Exit> {
-        match &self.process {
-            Some(process) if !process.ended_within(CLOSE_PATIENCE).await => {
-                Some(Exit::Protocol("it closed its connection but did not end".to_owned()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Makes sure that the worker is gone, and says how it went. `exit` is our reason for ending it, if it was us.
-    async fn lose(&mut self, exit: Option<Exit>, host: &dyn Host) -> Lost {
-        let status = match self.process.take() {
-            Some(process) => process.end().await.ok(),
-            None => None,
-        };
-        self.lines.drain().into_iter().for_each(|line| host.line(line));
-        let exit = exit.or_else(|| status.map(Exit::from)).unwrap_or(Exit::Code(-1));
-        Lost { exit, last_lines: self.lines.recent() }
-    }
-}
-
-/// The steps by which a cancelled call is ended: told, SIGTERM, SIGKILL.
-#[derive(Default)]
-struct Ladder {
-    next: Option<Instant>,
-    terminated: bool,
-}
-
-impl Ladder {
-    fn begin(&mut self, grace: Duration) {
-        if self.next.is_none() {
-            self.next = Some(Instant::now() + grace);
-        }
-    }
-
-    /// The signal of this step; `None` when only killing is left.
-    fn climb(&mut self) -> Option<Signal> {
-        self.next = Some(Instant::now() + TERM_PATIENCE);
-        (!std::mem::replace(&mut self.terminated, true)).then_some(Signal::TERM)
-    }
-}
-
-async fn ended(process: Option<&Process>) {
-    if let Some(process) = process {
-        process.ended().await;
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => pending().await,
-    }
-}
-
-async fn interrupted(interrupt: &mut Option<(&mut watch::Receiver<Interrupt>, Duration)>) -> Interrupt {
-    match interrupt {
-        Some((receiver, _)) => match receiver.changed().await {
-            Ok(()) => *receiver.borrow_and_update(),
-            // Nobody is left who could interrupt.
-            Err(_) => pending().await,
-        },
-        None => pending().await,
-    }
-}
-
-fn unexpected(message: &ToServer) -> Exit {
-    let text = format!("{message:?}");
-    let name: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
-    Exit::Protocol(format!("it sent `{name}` where that makes no sense"))
-}
-
-/// Splits a payload into the vectors that `outputs` announces, without copying.
-fn vectors(outputs: Outputs, mut payload: Bytes) -> Result<Vec<Result<Vector<Bytes>, CallError>>, Exit> {
-    let mut split = |item| match item {
-        Item::Error(error) => Ok(Err(error)),
-        Item::Vector(layout) => take_vector(layout, &mut payload),
-    };
-    let vectors = outputs.items.into_iter().map(&mut split).collect::<Result<_, _>>()?;
-    if payload.is_empty() { Ok(vectors) } else { Err(Exit::Protocol("its payload is longer than announced".to_owned())) }
-}
-
-fn take_vector(layout: VectorLayout, payload: &mut Bytes) -> Result<Result<Vector<Bytes>, CallError>, Exit> {
-    let bytes = usize::try_from(layout.length).ok().and_then(|length| length.checked_mul(layout.dtype.size()));
-    let bytes = bytes.filter(|bytes| *bytes <= payload.len());
-    let bytes = bytes.ok_or_else(|| Exit::Protocol("its payload is shorter than announced".to_owned()))?;
-    if bytes == 0 {
-        return Ok(Err(CallError::new("bad_output", "the output vector is empty; return at least one number")));
-    }
-    let vector = Vector::new(layout.dtype, payload.split_to(bytes));
-    Ok(vector.map_err(|error| CallError::new("bad_output", error.to_string())))
 }
 
 /// An instant as seconds since 1970, as scripts see their deadline.

@@ -1,0 +1,180 @@
+//! What happens between a message to a worker and its answer: questions, lines, deadlines, and the worker's end.
+
+use std::future::pending;
+use std::time::Duration;
+
+use dunnage_protocol::{Ask, AskError, CallId, Cancel, Reply, ReplyOutcome, ToServer, ToWorker};
+use dunnage_types::{LogSource, Progress};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::exit::{Exit, Lost};
+use crate::host::{Host, Line};
+use crate::interrupt::{Interrupt, Ladder};
+use crate::process::Process;
+use crate::worker::Worker;
+
+/// How long a worker that has closed its connection may take to end before it is killed.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The conditions of one conversation with a worker.
+pub(crate) struct Terms<'a> {
+    pub(crate) host: &'a dyn Host,
+    /// Who may ask questions.
+    pub(crate) asker: Asker,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) interrupt: Option<(&'a mut watch::Receiver<Interrupt>, Duration)>,
+}
+
+/// On whose behalf the worker may ask questions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Loading,
+    Call(CallId),
+    Nobody,
+}
+
+impl Asker {
+    fn owns(self, call: Option<CallId>) -> bool {
+        match self {
+            Self::Loading => call.is_none(),
+            Self::Call(own) => call == Some(own),
+            Self::Nobody => false,
+        }
+    }
+}
+impl Worker {
+    /// Sends a message and waits for what answers it.
+    pub(crate) async fn call(&mut self, message: &ToWorker, terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
+        // A failed write means that the worker is ending; the conversation finds out how.
+        if let Err(error) = self.connection.send(message).await {
+            tracing::debug!(%error, "a call could not be written");
+        }
+        self.converse(terms).await
+    }
+
+    /// Serves the worker until it says something that is an answer. The error is how it is to be ended; `None` when it has
+    /// ended by itself.
+    pub(crate) async fn converse(&mut self, mut terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
+        let mut ladder = Ladder::default();
+        loop {
+            tokio::select! {
+                biased;
+                message = self.connection.receive() => match message {
+                    Ok(Some(message)) => {
+                        if let Some(answer) = self.absorb(message, &terms).await? {
+                            return Ok(answer);
+                        }
+                    }
+                    Ok(None) => return Err(self.closed().await),
+                    Err(error) => return Err(Some(Exit::Protocol(error.to_string()))),
+                },
+                lines = self.lines.next() => lines.into_iter().for_each(|line| terms.host.line(line)),
+                () = ended(self.process.as_ref()) => return Err(None),
+                () = until(terms.deadline) => return Err(Some(Exit::DeadlinePassed)),
+                interrupt = interrupted(&mut terms.interrupt) => match (interrupt, terms.asker) {
+                    (Interrupt::Cancel, Asker::Call(call)) => {
+                        ladder.begin(terms.interrupt.as_ref().map_or(Duration::ZERO, |(_, grace)| *grace));
+                        // A failed write means that the worker is ending; the next turn finds out how.
+                        let _ = self.connection.send(&ToWorker::Cancel(Cancel { call })).await;
+                    }
+                    (Interrupt::Kill, _) => return Err(Some(Exit::Interrupted)),
+                    _ => {}
+                },
+                () = until(ladder.next) => match ladder.climb() {
+                    Some(signal) => self.process.iter().for_each(|process| process.signal(signal)),
+                    None => return Err(Some(Exit::Interrupted)),
+                },
+            }
+        }
+    }
+
+    /// Deals with a message that is no answer, and returns one that is.
+    async fn absorb(&mut self, message: ToServer, terms: &Terms<'_>) -> Result<Option<ToServer>, Option<Exit>> {
+        match message {
+            ToServer::Ask(Ask { ask, call, operation }) => {
+                let outcome = if terms.asker.owns(call) {
+                    let answered = terms.host.answer(operation);
+                    match terms.deadline {
+                        Some(deadline) => {
+                            tokio::time::timeout_at(deadline, answered).await.map_err(|_| Some(Exit::DeadlinePassed))?
+                        }
+                        None => answered.await,
+                    }
+                } else {
+                    Err(AskError { code: "not_allowed".to_owned(), message: "this call has ended".to_owned() })
+                };
+                let outcome = outcome.map_or_else(ReplyOutcome::Error, ReplyOutcome::Ok);
+                self.connection
+                    .send(&ToWorker::Reply(Reply { ask, outcome }))
+                    .await
+                    .map_err(|error| Some(Exit::Protocol(error.to_string())))?;
+            }
+            ToServer::Progress(progress) if terms.asker.owns(Some(progress.call)) => {
+                let fraction = progress.fraction.filter(|fraction| fraction.is_finite()).map(|fraction| fraction.clamp(0.0, 1.0));
+                terms.host.progress(Progress { fraction, message: progress.message, metrics: progress.metrics });
+            }
+            // Progress of a call that has ended: a thread the script left behind.
+            ToServer::Progress(_) => {}
+            ToServer::Log(log) => {
+                let line = Line { source: LogSource::Log, level: log.level, message: log.message };
+                let host = if log.call.is_some() && terms.asker.owns(log.call) { terms.host } else { &*self.host };
+                host.line(line);
+            }
+            answer => return Ok(Some(answer)),
+        }
+        Ok(None)
+    }
+
+    /// The worker has closed its connection: it should end now.
+    async fn closed(&self) -> Option<Exit> {
+        match &self.process {
+            Some(process) if !process.ended_within(CLOSE_PATIENCE).await => {
+                Some(Exit::Protocol("it closed its connection but did not end".to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes sure that the worker is gone, and says how it went. `exit` is our reason for ending it, if it was us.
+    pub(crate) async fn lose(&mut self, exit: Option<Exit>, host: &dyn Host) -> Lost {
+        let status = match self.process.take() {
+            Some(process) => process.end().await.ok(),
+            None => None,
+        };
+        self.lines.drain().into_iter().for_each(|line| host.line(line));
+        let exit = exit.or_else(|| status.map(Exit::from)).unwrap_or(Exit::Code(-1));
+        Lost { exit, last_lines: self.lines.recent() }
+    }
+}
+
+async fn ended(process: Option<&Process>) {
+    if let Some(process) = process {
+        process.ended().await;
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => pending().await,
+    }
+}
+
+async fn interrupted(interrupt: &mut Option<(&mut watch::Receiver<Interrupt>, Duration)>) -> Interrupt {
+    match interrupt {
+        Some((receiver, _)) => match receiver.changed().await {
+            Ok(()) => *receiver.borrow_and_update(),
+            // Nobody is left who could interrupt.
+            Err(_) => pending().await,
+        },
+        None => pending().await,
+    }
+}
+
+/// How a worker is ended that says something out of turn.
+pub(crate) fn unexpected(message: &ToServer) -> Exit {
+    let text = format!("{message:?}");
+    let name: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
+    Exit::Protocol(format!("it sent `{name}` where that makes no sense"))
+}
