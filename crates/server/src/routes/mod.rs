@@ -33,6 +33,8 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/healthz/startup", GET).route(get().to(health::startup)))
         .service(resource("/metrics", GET).route(get().to(metrics::metrics)))
         .service(resource("/openapi.json", GET).route(get().to(openapi::document)))
+        .service(resource("/docs", GET).route(get().to(openapi::to_page)))
+        .service(openapi::page())
         .default_service(web::to(unknown_path));
 }
 

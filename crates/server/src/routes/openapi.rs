@@ -1,7 +1,8 @@
-//! `GET /openapi.json`: the interface, described for machines.
+//! `GET /openapi.json`: the interface, described for machines; `GET /docs/`: the same for people, to read and to try.
 
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 /// The description, made from the routes themselves.
 #[derive(OpenApi)]
@@ -24,4 +25,14 @@ pub(crate) struct ApiDocument;
 /// Answers with the description.
 pub(crate) async fn document() -> HttpResponse {
     HttpResponse::Ok().json(ApiDocument::openapi())
+}
+
+/// The page. It comes from this binary alone; nothing is loaded from elsewhere.
+pub(crate) fn page() -> SwaggerUi {
+    SwaggerUi::new("/docs/{file:.*}").config(Config::from("/openapi.json"))
+}
+
+/// Leads to the page's own folder.
+pub(crate) async fn to_page() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header(("location", "/docs/")).finish()
 }
