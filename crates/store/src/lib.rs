@@ -1,6 +1,6 @@
 //! Jobs, state and versions of one service, kept in a database.
 //!
-//! A [`Store`] is the three traits [`Jobs`], [`State`] and [`Versions`] together.
+//! A [`Store`] is the three traits [`Jobs`], [`State`] and [`Versions`] together; [`SqliteStore`] keeps one in a file.
 //! Every row is scoped by the service the store was opened for. `suite` states in code what every store promises.
 
 mod error;

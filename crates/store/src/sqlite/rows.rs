@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use dunnage_types::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
@@ -86,7 +87,7 @@ impl<T: FromStr<Err: Error + Send + Sync + 'static>> FromSql for Word<T> {
     }
 }
 
-/// The end of the time `from` after `now`, which a very long one moves to the end of days.
-pub(super) fn later(now: Timestamp, by: std::time::Duration) -> i64 {
+/// The time `by` after `now`, or the last there is.
+pub(super) fn later(now: Timestamp, by: Duration) -> i64 {
     now.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
 }

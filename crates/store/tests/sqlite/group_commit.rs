@@ -1,6 +1,7 @@
 //! Changes that come together share a transaction.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use dunnage_store::{Jobs, NewJob, State, StoreError};
 use dunnage_types::{JobId, JobKind, JsonObject, StateValue};
@@ -60,7 +61,7 @@ async fn a_call_whose_caller_has_gone_still_counts() {
         () = std::future::ready(()) => {}
     }
     other.execute_batch("ROLLBACK").unwrap();
-    store.work_hint().await;
+    tokio::time::timeout(Duration::from_secs(30), store.work_hint()).await.expect("the commit");
     assert_eq!(store.backlog().await.unwrap().queued, 1);
 }
 

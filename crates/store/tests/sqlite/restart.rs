@@ -1,10 +1,10 @@
-//! The next life of a server.
+//! The next life of a server, and what the former one left.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use dunnage_store::{Enqueued, Jobs, NewJob, SqliteStore, StoreError};
-use dunnage_types::{JobId, JobKind, JobState, JsonObject, ReplicaId};
+use dunnage_store::{Enqueued, Finish, Jobs, NewJob, SqliteStore, StoreError};
+use dunnage_types::{JobId, JobKind, JobState, JsonObject, LogLevel, LogSource, NewLogLine, ReplicaId, Timestamp};
 
 use crate::bench::{open, raw};
 
@@ -65,6 +65,23 @@ async fn a_job_that_cannot_be_read_is_rescued_like_the_others() {
     assert_eq!(store.claim(ReplicaId::random(), 10, Duration::ZERO).await.unwrap().len(), 3);
     raw(folder.path()).execute("UPDATE job SET params = '{', error = 'nonsense', kind = 'unheard of' WHERE seq = 2", []).unwrap();
     assert_eq!(store.rescue().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_removed_job_leaves_no_log_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    enqueue(&store).await;
+    let lease = store.claim(ReplicaId::random(), 1, AN_HOUR).await.unwrap().remove(0).lease;
+    let message = "a line".to_owned();
+    let line = NewLogLine { at: Timestamp::now(), source: LogSource::Log, level: LogLevel::Info, message };
+    store.append_log(lease, &[line]).await.unwrap();
+    store.finish(lease, Finish::Cancelled).await.unwrap();
+    let lines = || raw(folder.path()).query_row("SELECT count(*) FROM job_log", [], |row| row.get::<_, u32>(0)).unwrap();
+    assert_eq!(lines(), 1);
+    raw(folder.path()).execute("UPDATE job SET finished_at = 0", []).unwrap();
+    assert_eq!(store.prune(AN_HOUR, 10).await.unwrap().len(), 1);
+    assert_eq!(lines(), 0);
 }
 
 #[tokio::test]
