@@ -104,8 +104,9 @@ impl Launcher {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] if the system refuses another thread.
+    /// An [`io::Error`] if the system refuses another thread, or a look at this process's own descriptors.
     pub fn start() -> io::Result<Self> {
+        sys::withhold_inherited()?;
         let (requests, mut received) = mpsc::unbounded_channel::<Request>();
         std::thread::Builder::new().name("launcher".to_owned()).spawn(move || {
             while let Some(request) = received.blocking_recv() {

@@ -3,12 +3,13 @@
 #![allow(unsafe_code, reason = "`pre_exec` and waiting on a foreign descriptor have no safe form")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use dunnage_protocol::WORKER_FD;
+use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -45,6 +46,22 @@ pub(crate) fn above_reserved(socket: UnixStream) -> io::Result<UnixStream> {
     let moved = rustix::io::fcntl_dupfd_cloexec(&socket, WORKER_FD + 1)?;
     // SAFETY: the descriptor was made by the line above and has no other owner.
     Ok(unsafe { UnixStream::from_raw_fd(moved.into_raw_fd()) })
+}
+
+/// Keeps from the children of this process whatever it has itself inherited beyond standard input, output and error. What it
+/// opens on its own is kept from them already.
+pub(crate) fn withhold_inherited() -> io::Result<()> {
+    for entry in std::fs::read_dir("/dev/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|number| *number > 2) else { continue };
+        // SAFETY: only a flag is set, which every descriptor opened here has anyhow; one that is closed by now is refused.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        match rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC) {
+            Err(error) if error != rustix::io::Errno::BADF => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Lets the async runtime wait until `pidfd` says that its process has ended.
