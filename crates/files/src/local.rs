@@ -29,6 +29,9 @@ impl LocalRoot {
     pub(crate) fn find(&self, path: &Path) -> Result<(PathBuf, u64, String), FileProblem> {
         let relative = path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(&self.written));
         let relative = relative.map_err(|_| FileProblem::OutsideRoot)?;
+        if relative == Path::new("") {
+            return Err(FileProblem::NotAFile);
+        }
         let stat = stat_beneath(&self.folder, relative)?;
         Ok((self.path.join(relative), size(&stat), etag(&stat)))
     }
