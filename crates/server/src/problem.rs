@@ -288,7 +288,7 @@ impl From<OutputError> for Problem {
                     _ => Code::ScriptError,
                 };
                 if let Some(traceback) = &error.traceback {
-                    tracing::warn!(message = %error.message, traceback, "the script raised an error");
+                    tracing::warn!(error = %error.message, traceback, "the script raised an error");
                 }
                 Self::new(code, error.message)
             }
