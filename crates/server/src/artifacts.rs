@@ -18,7 +18,7 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the store of artifacts and removes what attempts of an earlier life left unfinished.
+    /// Opens the folder and removes what attempts of an earlier life left unfinished.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let pending = folder.join("pending");
         if pending.exists() {
@@ -48,15 +48,27 @@ impl Artifacts {
         Ok(name)
     }
 
-    /// Removes what an attempt has written, complete or not; nothing happens if there is nothing.
+    /// Removes what an attempt has written and not completed; nothing happens if there is nothing.
     pub(crate) fn discard(&self, lease: Lease) -> io::Result<()> {
-        for folder in [self.pending.join(name(lease)), self.complete.join(name(lease))] {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        match fs::remove_dir_all(self.pending.join(name(lease))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every complete artifact that no version needs; how many. Only at a start: while attempts run, one may be complete
+    /// and its version not yet committed.
+    pub(crate) fn sweep(&self, needed: &[String]) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.complete)? {
+            let entry = entry?;
+            let unneeded = entry.path() != self.pending && !needed.iter().any(|name| entry.file_name() == name.as_str());
+            if unneeded && entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+                removed += 1;
             }
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// The artifact of a version, as workers are told of it.
@@ -111,7 +123,11 @@ mod tests {
         assert_eq!(fs::read_to_string(reopened.complete.join(&name).join("weights")).unwrap(), "1");
         assert_eq!(fs::read_dir(&reopened.pending).unwrap().count(), 0);
         reopened.discard(finished).unwrap();
+        assert_eq!(reopened.sweep(std::slice::from_ref(&name)).unwrap(), 0);
+        assert!(reopened.complete.join(&name).exists(), "only a sweep removes what is complete");
+        assert_eq!(reopened.sweep(&[]).unwrap(), 1);
         assert!(!reopened.complete.join(name).exists());
+        reopened.begin(unfinished).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App as HttpApp, HttpServer, web};
 use dunnage_files::Files;
 use dunnage_store::{JobFilter, SqliteStore, StateLimits, Store, StoreError};
-use dunnage_types::{FileAddress, JobState};
+use dunnage_types::{FileAddress, JobState, VersionState};
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
 
 use crate::app::{App, Parts};
@@ -76,6 +76,7 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let files =
         Files::new(files_root, &uploads_dir).map_err(cannot_use("files", files_root.map_or(uploads_dir.clone(), PathBuf::from)))?;
     sweep_uploads(&*store, &files).await?;
+    sweep_artifacts(&*store, &artifacts).await?;
 
     let launcher = Launcher::start().map_err(ServeError::Launcher)?;
     let metrics = Metrics::new(config.service.name.as_str())?;
@@ -138,6 +139,18 @@ async fn sweep_uploads(store: &dyn Store, files: &Files) -> Result<(), ServeErro
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "uploads that nobody needs any more were removed"),
         Err(error) => tracing::warn!(%error, "uploads that nobody needs any more cannot be removed"),
+    }
+    Ok(())
+}
+
+/// Removes artifacts that no version needs: of training that was cut off after them, or of versions that cannot be loaded.
+async fn sweep_artifacts(store: &dyn Store, artifacts: &Artifacts) -> Result<(), ServeError> {
+    let versions = store.versions().await?;
+    let ready = versions.into_iter().filter(|version| version.state == VersionState::Ready);
+    match artifacts.sweep(&ready.map(|version| version.artifact).collect::<Vec<_>>()) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "artifacts that no version needs were removed"),
+        Err(error) => tracing::warn!(%error, "artifacts that no version needs cannot be removed"),
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! How a version comes to serve: warmed in workers of its own, then swapped in.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dunnage_store::{Finish, Lease, StoreError};
@@ -11,28 +13,51 @@ use crate::problem::{Code, Problem, chain};
 
 /// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them.
 ///
+/// Loading the new version may take long; it is given up when `killed` ends.
+///
 /// # Errors
 ///
 /// [`PublishError`]; the job has then not been ended, and the version that served before goes on.
-pub(crate) async fn publish_and_finish(app: &App, lease: Lease, result: Value) -> Result<Version, PublishError> {
+pub(crate) async fn publish_and_finish(
+    app: &Arc<App>,
+    lease: Lease,
+    result: Value,
+    killed: impl Future<Output = ()>,
+) -> Result<Version, PublishError> {
     let _turn = app.taking_over.lock().await;
-    let artifact = app.artifacts.complete(lease).map_err(PublishError::Disk)?;
+    let artifact = complete(app, lease).await.map_err(PublishError::Disk)?;
     let version = app.store.publish(lease, &artifact).await?;
-    let standby = match app.pool.prepare(Some(app.artifacts.of(&unpublished(lease, version, artifact)))).await {
-        Ok(standby) => standby,
-        Err(reason) => {
+    let artifact = app.artifacts.of(&unpublished(lease, version, artifact));
+    let prepared = tokio::select! {
+        prepared = app.pool.prepare(Some(artifact)) => Some(prepared),
+        () = killed => None,
+    };
+    let standby = match prepared {
+        Some(Ok(standby)) => standby,
+        Some(Err(reason)) => {
             app.store.mark_bad(version, &reason).await?;
             return Err(PublishError::Unusable { version, reason });
+        }
+        None => {
+            app.store.mark_bad(version, "its job was ended before it could be loaded").await?;
+            return Err(PublishError::Killed);
         }
     };
     let finish = Finish::Done { result, activate: Some(version) };
     if let Err(error) = app.pool.take_over(standby, app.store.finish(lease, finish)).await {
-        // Its artifact is about to be removed, so that nobody may activate it later.
+        // It was trained by an attempt that does not count.
         app.store.mark_bad(version, "its job did not end well").await?;
         return Err(error.into());
     }
     tracing::info!(%version, job = %lease.job, "a new version serves");
     Ok(version)
+}
+
+/// Writing out a large artifact takes long, and would hold up everything else on this thread.
+async fn complete(app: &Arc<App>, lease: Lease) -> io::Result<String> {
+    let shared = Arc::clone(app);
+    let completed = tokio::task::spawn_blocking(move || shared.artifacts.complete(lease)).await;
+    completed.map_err(io::Error::other)?
 }
 
 /// Has an older (or newer) version take over.
@@ -86,7 +111,7 @@ fn unpublished(lease: Lease, version: Version, artifact: String) -> ModelVersion
 pub(crate) enum PublishError {
     /// What it wrote cannot be kept.
     #[error("the artifact cannot be kept")]
-    Disk(#[source] std::io::Error),
+    Disk(#[source] io::Error),
     /// The new version cannot be loaded.
     #[error("version {version} cannot be loaded: {reason}")]
     Unusable {
@@ -95,6 +120,9 @@ pub(crate) enum PublishError {
         /// Why.
         reason: String,
     },
+    /// The attempt was killed while the new version was being loaded.
+    #[error("the attempt was ended")]
+    Killed,
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -55,7 +55,7 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     drop(host);
     recorder.finish().await;
     let recorded = match ending {
-        Ok(ending) => record(app, &job, lease, ending, made_artifact).await,
+        Ok(ending) => record(app, &job, lease, ending, made_artifact, interrupts).await,
         Err(failure) => release(app, lease).await.and(Err(failure)),
     };
     keeper.abort();
@@ -148,7 +148,14 @@ fn lost_worker(job: &Job, lost: &Lost, host: &JobHost) -> Finish {
 }
 
 /// Tells the database how the attempt ended.
-async fn record(app: &Arc<App>, job: &Job, lease: Lease, ending: Ending, made_artifact: bool) -> Result<(), String> {
+async fn record(
+    app: &Arc<App>,
+    job: &Job,
+    lease: Lease,
+    ending: Ending,
+    made_artifact: bool,
+    mut interrupts: watch::Receiver<Interrupt>,
+) -> Result<(), String> {
     let finish = match ending {
         Ending::Release => return release(app, lease).await,
         Ending::Superseded => {
@@ -156,15 +163,19 @@ async fn record(app: &Arc<App>, job: &Job, lease: Lease, ending: Ending, made_ar
             return discard(app, lease);
         }
         Ending::Returned(result) if made_artifact && job.kind == JobKind::Train => {
-            match versions::publish_and_finish(app, lease, result).await {
+            let killed = async {
+                // An error would mean that nobody is left who could kill it.
+                if interrupts.wait_for(|wanted| *wanted == Interrupt::Kill).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            match versions::publish_and_finish(app, lease, result, killed).await {
                 Ok(_) => {
                     ended(app, job, &Finish::Done { result: Value::Null, activate: None });
                     return Ok(());
                 }
-                Err(PublishError::Store(error)) => {
-                    discard(app, lease)?;
-                    return after_refusal(job, error);
-                }
+                Err(PublishError::Store(error)) => return after_refusal(job, error),
+                Err(PublishError::Killed) => return release(app, lease).await,
                 Err(error) => {
                     Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None })
                 }

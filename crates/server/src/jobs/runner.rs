@@ -72,7 +72,11 @@ impl Runner {
                 Err(JobLost::NotStarted) => Ran::NotStarted,
             });
         };
-        let mut ready = fit_worker(&self.app, own.take()).await?;
+        let mut ready = tokio::select! {
+            ready = fit_worker(&self.app, own.take()) => ready?,
+            // Loading may take minutes, and nobody waits for this job any more.
+            _ = interrupts.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
+        };
         match ready.worker.run(run, Instant::now() + timeout, &*host, &mut interrupts, grace).await {
             Ok(outcome) => {
                 ready.idle_since = Instant::now();
