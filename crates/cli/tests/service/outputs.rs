@@ -1,0 +1,88 @@
+//! Scripts that answer nonsense, raise, or lack a function.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::census::eventually;
+use crate::language::{Language, in_both_languages};
+use crate::service::Setup;
+
+in_both_languages!(
+    an_output_that_is_no_vector_of_numbers_is_refused,
+    an_error_in_the_script_shows_no_traceback_and_no_path,
+    a_missing_function_is_told_at_once,
+    an_error_in_a_job_ends_it_and_is_explained,
+);
+
+fn an_output_that_is_no_vector_of_numbers_is_refused(language: Language) {
+    let setup = Setup::new(language, "calls");
+    let service = setup.start();
+    for case in ["nan", "infinite", "nested", "empty", "nothing", "text", "texts"] {
+        let refused = service.post("/output", &setup.body(json!({"case": case})));
+        assert!(!refused.expect_problem(500, "bad_output").is_empty(), "{case}");
+    }
+    assert_eq!(service.output(&setup.body(json!({}))), [6.0]);
+}
+
+fn an_error_in_the_script_shows_no_traceback_and_no_path(language: Language) {
+    let setup = Setup::new(language, "calls");
+    let service = setup.start();
+    let workers = service.workers();
+    let refused = service.post("/output", &setup.body(json!({"case": "raise"})));
+    let detail = refused.expect_problem(500, "script_error");
+    assert!(detail.contains("no such luck"), "{detail}");
+    for secret in ["raceback", "File \"", setup.folder().to_str().unwrap()] {
+        assert!(!refused.text().contains(secret), "`{secret}` in {refused}");
+    }
+    let file = format!("calls.{}", language.extension());
+    let explained = || service.log().into_iter().find(|line| line.contains("traceback") && line.contains(&file));
+    eventually("the traceback is in the log", Duration::from_secs(5), explained);
+    assert_eq!(service.output(&setup.body(json!({}))), [6.0]);
+    assert_eq!(service.workers(), workers, "an error costs no worker");
+}
+
+fn a_missing_function_is_told_at_once(language: Language) {
+    let only = |function: &str| match language {
+        Language::Python => format!("def {function}(files, ctx):\n    return [1]\n"),
+        Language::Lua => format!("return {{ {function} = function() return {{ 1 }} end }}\n"),
+    };
+    for present in ["train", "input", "output"] {
+        let setup = Setup::inline(language, "partial", &only(present));
+        let service = setup.start();
+        for missing in ["train", "input", "output"].into_iter().filter(|name| *name != present) {
+            let refused = service.post(&format!("/{missing}"), &setup.body(json!({})));
+            let detail = refused.expect_problem(501, "function_missing");
+            assert!(detail.contains(&format!("`{missing}`")), "{detail}");
+        }
+        assert_eq!(service.get("/jobs").expect(200)["jobs"], json!([]));
+    }
+}
+
+fn an_error_in_a_job_ends_it_and_is_explained(language: Language) {
+    let setup = Setup::new(language, "calls");
+    let service = setup.start();
+    for (call, case, code) in
+        [("/train", "raise", "script_error"), ("/input", "raise", "script_error"), ("/input", "unfit", "bad_result")]
+    {
+        let job = service.submit(call, &setup.body(json!({"case": case})));
+        let status = service.ended(&job);
+        assert_eq!(
+            (&status["status"], &status["state"], &status["attempt"]),
+            (&json!("error"), &json!("error"), &json!(1)),
+            "{status}"
+        );
+        assert_eq!(status["error"]["code"], code, "{status}");
+        let shown = status.to_string();
+        assert!(!shown.contains(setup.folder().to_str().unwrap()) && !shown.contains("raceback"), "{shown}");
+        let log = service.job_log(&job);
+        if case == "raise" {
+            assert!(status["error"]["message"].as_str().unwrap().contains("no such luck"), "{status}");
+            let mentions_script =
+                |line: &serde_json::Value| line["message"].as_str().unwrap().contains(&format!("calls.{}", language.extension()));
+            assert!(log.iter().any(mentions_script), "{log:?}");
+        }
+        assert!(log.iter().any(|line| line["source"] == "server" && line["level"] == "error"), "{log:?}");
+    }
+    assert_eq!(service.done("/input", &setup.body(json!({})))["attempt"], 1);
+}

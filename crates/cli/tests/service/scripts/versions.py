@@ -1,0 +1,20 @@
+"""Answers what it was trained with, many times over; cannot be loaded with what is `broken`."""
+
+import time
+
+
+class Model:
+    def __init__(self, ctx):
+        self.value = "0"
+        if ctx.artifact is not None:
+            self.value = (ctx.artifact / "value").read_text()
+        if self.value == "broken":
+            raise RuntimeError("these weights are broken")
+
+    def train(self, files, ctx):
+        (ctx.new_artifact() / "value").write_text(str(ctx.params["value"]))
+        return {"value": ctx.params["value"]}
+
+    def output(self, files, ctx):
+        time.sleep(0.001)
+        return [int(self.value)] * 500
