@@ -8,6 +8,7 @@ use dunnage_types::{LogSource, Progress};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::connection::Broken;
 use crate::exit::{Exit, Lost};
 use crate::host::{Host, Line};
 use crate::interrupt::{Interrupt, Ladder};
@@ -67,7 +68,7 @@ impl Worker {
                         }
                     }
                     Ok(None) => return Err(self.closed().await),
-                    Err(error) => return Err(Some(Exit::Protocol(error.to_string()))),
+                    Err(error) => return Err(self.broken(error).await),
                 },
                 lines = self.lines.next() => lines.into_iter().for_each(|line| terms.host.line(line)),
                 () = ended(self.process.as_ref()) => return Err(None),
@@ -105,10 +106,9 @@ impl Worker {
                     Err(AskError { code: "not_allowed".to_owned(), message: "this call has ended".to_owned() })
                 };
                 let outcome = outcome.map_or_else(ReplyOutcome::Error, ReplyOutcome::Ok);
-                self.connection
-                    .send(&ToWorker::Reply(Reply { ask, outcome }))
-                    .await
-                    .map_err(|error| Some(Exit::Protocol(error.to_string())))?;
+                if let Err(error) = self.connection.send(&ToWorker::Reply(Reply { ask, outcome })).await {
+                    return Err(self.broken(error).await);
+                }
             }
             ToServer::Progress(progress) if terms.asker.owns(Some(progress.call)) => {
                 let fraction = progress.fraction.filter(|fraction| fraction.is_finite()).map(|fraction| fraction.clamp(0.0, 1.0));
@@ -124,6 +124,14 @@ impl Worker {
             answer => return Ok(Some(answer)),
         }
         Ok(None)
+    }
+
+    /// The connection is of no further use. Where it failed, the worker has left it, perhaps with something unread.
+    async fn broken(&self, error: Broken) -> Option<Exit> {
+        match error {
+            Broken::Io(_) => self.closed().await,
+            Broken::Frame(_) | Broken::Message(_) => Some(Exit::Protocol(error.to_string())),
+        }
     }
 
     /// The worker has closed its connection: it should end now.
