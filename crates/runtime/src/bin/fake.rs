@@ -1,6 +1,10 @@
 //! `dunnage-fake`: a runtime without a language, for tests. A script is a text file that names one of the behaviours below.
 
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dunnage_protocol::{CallError, Functions, Load, Output, Request, Run};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, HostError, Identity};
@@ -9,7 +13,7 @@ use serde_json::{Number, Value, json};
 
 fn main() -> ExitCode {
     let result = dunnage_runtime::inherited_socket().map_err(|error| error.to_string()).and_then(|socket| {
-        let mut fake = Fake::default();
+        let mut fake = Fake { socket: socket.try_clone().ok(), ..Fake::default() };
         dunnage_runtime::serve(socket, &mut fake).map_err(|error| error.to_string())
     });
     match result {
@@ -25,6 +29,9 @@ fn main() -> ExitCode {
 struct Fake {
     behaviour: String,
     artifact: Option<std::path::PathBuf>,
+    version: u32,
+    /// The connection to the server, to break the protocol on.
+    socket: Option<UnixStream>,
 }
 
 impl Backend for Fake {
@@ -36,8 +43,12 @@ impl Backend for Fake {
         let text = std::fs::read_to_string(&load.script).map_err(|error| CallError::new("load_failed", error.to_string()))?;
         self.behaviour = text.trim().to_owned();
         self.artifact = load.artifact.as_ref().map(|artifact| artifact.path.clone());
+        self.version = load.artifact.as_ref().map_or(0, |artifact| artifact.version);
         let functions = Functions { train: true, input: true, output: true, output_batch: false };
         match self.behaviour.as_str() {
+            "acts" if self.artifact.as_ref().is_some_and(|folder| folder.join("broken").exists()) => {
+                Err(CallError::new("load_failed", "the artifact is broken on purpose"))
+            }
             "broken" => Err(CallError::new("load_failed", "broken on purpose")),
             "vector" | "raises" | "bad_output" => Ok(Functions { output: true, ..Functions::default() }),
             "batch" => Ok(Functions { output: true, output_batch: true, ..Functions::default() }),
@@ -70,6 +81,11 @@ impl Backend for Fake {
             ("too_large", JobKind::Input) => Ok(set_too_much(host).err().map(|error| error.to_string()).into()),
             ("artifact", _) => write_artifact(host, &run.params),
             ("patient", _) => wait_for_cancel(host).map_err(refused),
+            ("acts", _) => {
+                host.progress(Progress { message: Some("acting".into()), ..Progress::default() }).map_err(refused)?;
+                self.act(&run.params);
+                Ok(json!(self.version))
+            }
             _ => Ok(Value::Null),
         }
     }
@@ -93,7 +109,44 @@ impl Fake {
                 Some(folder) => Ok(vec![std::fs::read(folder.join("weights.txt")).map_or(f64::NAN, |text| count(text.len()))]),
                 None => Ok(vec![-1.0]),
             },
+            "acts" => {
+                self.act(&request.params);
+                Ok(vec![x, f64::from(self.version)])
+            }
             _ => Ok(vec![1.0]),
+        }
+    }
+
+    /// Does what `Params` name under `do`, as scripts may in their worst moments.
+    #[expect(clippy::print_stdout, reason = "printing is what some of these are for")]
+    fn act(&self, params: &JsonObject) {
+        let hang = || loop {
+            std::thread::park();
+        };
+        let socket = || self.socket.as_ref().expect("the connection could be cloned");
+        match params.get("do").and_then(Value::as_str).unwrap_or_default() {
+            "abort" => {
+                eprintln!("last words");
+                std::process::abort();
+            }
+            "exit" => std::process::exit(0),
+            "hang" => hang(),
+            "sleep" => {
+                println!("sleeping");
+                std::thread::sleep(Duration::from_millis(params.get("ms").and_then(Value::as_u64).unwrap_or(0)));
+            }
+            "flood" => (0..20_000).for_each(|number| println!("line {number}")),
+            "garbage" => socket().write_all(&[0xff; 64]).expect("the server reads"),
+            "close" => {
+                socket().shutdown(Shutdown::Both).expect("the connection is open");
+                hang();
+            }
+            "spawn" => {
+                let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("there is a `sleep`");
+                println!("{}", child.id());
+                child.wait().expect("it is our child");
+            }
+            _ => {}
         }
     }
 }

@@ -1,0 +1,64 @@
+//! How a worker begins, and what it finds when it does.
+
+use std::time::Duration;
+
+use dunnage_workers::{Exit, Runtime, StartError};
+
+use crate::fixture::{PATIENCE, Site, eventually};
+
+#[tokio::test]
+async fn a_worker_finds_four_descriptors_and_no_more() {
+    let inherited = rustix::io::dup(std::fs::File::open("/dev/null").unwrap()).unwrap();
+    let site = Site::new();
+    let list = Runtime { program: "/bin/ls".into(), arguments: vec!["/proc/self/fd".into()] };
+    let Err(StartError::Lost { lost, .. }) = site.start(&list, PATIENCE).await else { panic!("`ls` is no runtime") };
+    assert_eq!(lost.exit, Exit::Code(0));
+    assert_eq!(site.host.lines(), ["0", "1", "2", "3", "4"], "the last one is the folder that `ls` reads");
+    drop(inherited);
+}
+
+#[tokio::test]
+async fn what_a_runtime_says_before_it_dies_is_told() {
+    let site = Site::new();
+    let shell = Runtime { program: "/bin/sh".into(), arguments: vec!["-c".into(), "echo no interpreter >&2; exit 7".into()] };
+    let error = site.start(&shell, PATIENCE).await.unwrap_err();
+    let StartError::Lost { lost, .. } = &error else { panic!("{error}") };
+    assert_eq!((&lost.exit, lost.last_lines.as_slice()), (&Exit::Code(7), ["no interpreter".to_owned()].as_slice()));
+    assert!(error.to_string().contains("exited with code 7"), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told() {
+    let site = Site::new();
+    let nothing = Runtime { program: "/nowhere/runtime".into(), arguments: Vec::new() };
+    let error = site.start(&nothing, PATIENCE).await.unwrap_err();
+    assert_eq!(error.to_string(), "`/nowhere/runtime` cannot be started");
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_be_loaded_leaves_no_process() {
+    let site = Site::new().with_script("broken");
+    let error = site.start(&site.runtime(), PATIENCE).await.unwrap_err();
+    assert_eq!(error.to_string(), "the script cannot be loaded: broken on purpose");
+    site.processes_become(0).await;
+}
+
+#[tokio::test]
+async fn a_runtime_that_says_nothing_is_killed_in_time() {
+    let site = Site::new();
+    let error = site.start(&site.runtime_after("sleep 60"), Duration::from_millis(200)).await.unwrap_err();
+    let StartError::Lost { lost, .. } = error else { panic!("{error}") };
+    assert_eq!(lost.exit, Exit::DeadlinePassed);
+    site.processes_become(0).await;
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_no_process() {
+    let site = Site::new();
+    let runtime = site.runtime_after("echo > begun; sleep 60");
+    tokio::select! {
+        _ = site.start(&runtime, PATIENCE) => panic!("it sleeps"),
+        () = eventually("its beginning", || site.path().join("begun").exists().then_some(())) => {}
+    }
+    site.processes_become(0).await;
+}
