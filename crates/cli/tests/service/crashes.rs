@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::census::eventually;
 use crate::http::Request;
@@ -40,13 +40,13 @@ fn a_worker_that_dies_costs_one_request_only(language: Language) {
 }
 
 fn a_request_that_hangs_in_native_code_ends_at_its_deadline(language: Language) {
-    let setup = Setup::new(language, "calls").flags(&["--timeout", "1s"]);
+    let setup = Setup::new(language, "calls").flags(&["--timeout", "3s"]);
     let service = setup.start();
     let begin = Instant::now();
     let refused = service.post("/output", &setup.body(json!({"case": "hang"})));
     let took = begin.elapsed();
     refused.expect_problem(504, "deadline_exceeded");
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?}");
     answers_again(&service, &setup);
 }
 
@@ -140,7 +140,7 @@ fn only_the_requests_of_the_dead_worker_fail_while_others_are_in_flight() {
 
 #[test]
 fn a_full_queue_refuses_and_recovers() {
-    let setup = Setup::new(Language::Python, "calls").flags(&["--max-queue", "1", "--timeout", "2s"]);
+    let setup = Setup::new(Language::Python, "calls").flags(&["--max-queue", "1", "--timeout", "3s"]);
     let service = setup.start();
     let hang = Request::new("POST", "/output").json(&setup.body(json!({"case": "hang"})));
     std::thread::scope(|scope| {
@@ -150,6 +150,5 @@ fn a_full_queue_refuses_and_recovers() {
         assert_eq!(statuses, [503, 503, 504, 504]);
     });
     answers_again(&service, &setup);
-    let refused: Value = json!(service.get("/metrics").text().lines().any(|line| line.contains("status=\"503\"")));
-    assert_eq!(refused, json!(true));
+    assert!(service.get("/metrics").text().contains("status=\"503\""));
 }
