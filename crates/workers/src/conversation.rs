@@ -1,6 +1,9 @@
 //! What happens between a message to a worker and its answer: questions, lines, deadlines, and the worker's end.
+//!
+//! [`Channel`] is everything that leads to a worker; [`Terms`] are the conditions of one conversation over it.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dunnage_protocol::{Ask, AskError, CallId, Cancel, Reply, ReplyOutcome, ToServer, ToWorker};
@@ -8,15 +11,25 @@ use dunnage_types::{LogSource, Progress};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::connection::Broken;
+use crate::connection::{Broken, Connection};
 use crate::exit::{Exit, Lost};
 use crate::host::{Host, Line};
 use crate::interrupt::{Interrupt, Ladder};
+use crate::lines::Lines;
 use crate::process::Process;
-use crate::worker::Worker;
 
 /// How long a worker that has closed its connection may take to end before it is killed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What leads to a worker: its process, its connection, and what it prints.
+pub(crate) struct Channel {
+    /// `None` once it has been ended and reaped.
+    pub(crate) process: Option<Process>,
+    pub(crate) connection: Connection,
+    pub(crate) lines: Lines,
+    /// Takes what belongs to no call.
+    pub(crate) host: Arc<dyn Host>,
+}
 
 /// The conditions of one conversation with a worker.
 pub(crate) struct Terms<'a> {
@@ -44,7 +57,8 @@ impl Asker {
         }
     }
 }
-impl Worker {
+
+impl Channel {
     /// Sends a message and waits for what answers it.
     pub(crate) async fn call(&mut self, message: &ToWorker, terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
         // A failed write means that the worker is ending; the conversation finds out how.
@@ -59,19 +73,10 @@ impl Worker {
     pub(crate) async fn converse(&mut self, mut terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
         let mut ladder = Ladder::default();
         loop {
+            // In this order: a worker that never stops talking must not put off its end, and what it has said before it ended
+            // counts.
             tokio::select! {
                 biased;
-                message = self.connection.receive() => match message {
-                    Ok(Some(message)) => {
-                        if let Some(answer) = self.absorb(message, &terms).await? {
-                            return Ok(answer);
-                        }
-                    }
-                    Ok(None) => return Err(self.closed().await),
-                    Err(error) => return Err(self.broken(error).await),
-                },
-                lines = self.lines.next() => lines.into_iter().for_each(|line| terms.host.line(line)),
-                () = ended(self.process.as_ref()) => return Err(None),
                 () = until(terms.deadline) => return Err(Some(Exit::DeadlinePassed)),
                 interrupt = interrupted(&mut terms.interrupt) => match (interrupt, terms.asker) {
                     (Interrupt::Cancel, Asker::Call(call)) => {
@@ -86,6 +91,17 @@ impl Worker {
                     Some(signal) => self.process.iter().for_each(|process| process.signal(signal)),
                     None => return Err(Some(Exit::Interrupted)),
                 },
+                message = self.connection.receive() => match message {
+                    Ok(Some(message)) => {
+                        if let Some(answer) = self.absorb(message, &terms).await? {
+                            return Ok(answer);
+                        }
+                    }
+                    Ok(None) => return Err(self.closed().await),
+                    Err(error) => return Err(self.broken(error).await),
+                },
+                lines = self.lines.next() => lines.into_iter().for_each(|line| terms.host.line(line)),
+                () = ended(self.process.as_ref()) => return Err(None),
             }
         }
     }

@@ -1,13 +1,12 @@
 //! The serving workers: a queue in front of them, and the swap of one version for another.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{Artifact, CallError, Functions, Outcome, Request, Run};
-use dunnage_types::{ServiceName, Vector, Version, WorkerId};
+use dunnage_types::{Vector, Version, WorkerId};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,50 +16,15 @@ use crate::exit::Lost;
 use crate::generation::{Generation, Phase, Standby};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
-use crate::launch::{Launcher, Runtime};
+use crate::launch::Launcher;
 use crate::queue::Queue;
+use crate::shared::{PoolSettings, Shared};
 use crate::slot;
-use crate::worker::StartError;
-
-/// How the serving workers are run.
-#[derive(Debug, Clone)]
-pub struct PoolSettings {
-    /// The service's name.
-    pub service: ServiceName,
-    /// The script's absolute path.
-    pub script: PathBuf,
-    /// What runs it.
-    pub runtime: Runtime,
-    /// What scripts see as `ctx.device`.
-    pub device: String,
-    /// How many workers there are.
-    pub workers: usize,
-    /// The most requests in one batch.
-    pub max_batch: usize,
-    /// How long a request may wait for others to batch with.
-    pub max_wait: Duration,
-    /// How many requests may wait for a worker.
-    pub max_queue: usize,
-    /// How long the script may take to load.
-    pub load_timeout: Duration,
-}
 
 /// The serving workers of a service. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
-}
-
-/// What the pool's handles and its slots share.
-pub(crate) struct Shared {
-    pub(crate) settings: PoolSettings,
-    pub(crate) launcher: Launcher,
-    pub(crate) host: Arc<dyn Host>,
-    pub(crate) queue: Queue<Work>,
-    serving: RwLock<Arc<Generation>>,
-    slots: tokio::sync::Mutex<JoinSet<()>>,
-    workers: Arc<AtomicU32>,
-    losses: AtomicU64,
 }
 
 /// An answer from the serving workers.
@@ -106,7 +70,7 @@ impl Pool {
             queue,
             serving: RwLock::new(Arc::clone(&generation)),
             slots: tokio::sync::Mutex::new(JoinSet::new()),
-            workers: Arc::new(AtomicU32::new(0)),
+            workers: AtomicU32::new(0),
             losses: AtomicU64::new(0),
         });
         let pool = Self { shared };
@@ -122,7 +86,7 @@ impl Pool {
     ///
     /// [`OutputError`], within `deadline` at the latest.
     pub async fn output(&self, request: Request, deadline: Instant) -> Result<Served, OutputError> {
-        self.shared.refuse_if_hopeless()?;
+        self.refuse_if_hopeless()?;
         let (respond, response) = oneshot::channel();
         let pending = Pending { request, deadline, respond };
         self.shared.queue.push(Work::Output(pending)).map_err(|_| OutputError::QueueFull)?;
@@ -231,47 +195,19 @@ impl Pool {
         while slots.join_next().await.is_some() {}
     }
 
+    /// Refuses at once what would only wait in vain: no worker is loaded, and the newest start has failed.
+    fn refuse_if_hopeless(&self) -> Result<(), OutputError> {
+        let generation = self.shared.serving();
+        match generation.last_error() {
+            Some(reason) if generation.ready() == 0 => Err(OutputError::NoWorker(reason)),
+            _ => Ok(()),
+        }
+    }
+
     fn start_slots(&self, slots: &mut JoinSet<()>, generation: &Arc<Generation>) {
         while slots.try_join_next().is_some() {}
         for _ in 0..self.shared.settings.workers {
             slots.spawn(slot::run(Arc::clone(&self.shared), Arc::clone(generation)));
-        }
-    }
-}
-
-impl Shared {
-    pub(crate) fn next_worker(&self) -> WorkerId {
-        WorkerId(self.workers.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    pub(crate) fn note_loss(&self, lost: &Lost) {
-        self.losses.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(exit = %lost.exit, last_lines = ?lost.last_lines, "a serving worker was lost; starting another");
-    }
-
-    pub(crate) fn note_failed_start(&self, error: &StartError) {
-        let traceback = match error {
-            StartError::Script(error) => error.traceback.as_deref(),
-            _ => None,
-        };
-        tracing::error!(error = %error, traceback, "a serving worker could not be started; trying again");
-    }
-
-    fn serving(&self) -> Arc<Generation> {
-        Arc::clone(&self.serving.read().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
-    /// Makes `generation` the serving one, and returns the one it replaces.
-    fn serve_with(&self, generation: Arc<Generation>) -> Arc<Generation> {
-        std::mem::replace(&mut self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner), generation)
-    }
-
-    /// Refuses at once what would only wait in vain: no worker is loaded, and the newest start has failed.
-    fn refuse_if_hopeless(&self) -> Result<(), OutputError> {
-        let generation = self.serving();
-        match generation.last_error() {
-            Some(reason) if generation.ready() == 0 => Err(OutputError::NoWorker(reason)),
-            _ => Ok(()),
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::batch::{self, Answered, BatchLimits, Failed, Pending, PendingJob, Work};
 use crate::exit::{Exit, Lost};
 use crate::generation::{Generation, Phase};
-use crate::pool::Shared;
+use crate::shared::Shared;
 use crate::worker::{StartError, Worker};
 
 /// The wait before the first new start after a failure; doubled with each further one.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::answer::vectors;
 use crate::connection::Connection;
-use crate::conversation::{Asker, Terms, unexpected};
+use crate::conversation::{Asker, Channel, Terms, unexpected};
 use crate::exit::{Exit, Lost};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
@@ -27,10 +27,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A worker that has loaded the script. Dropping it kills the process and whatever it started.
 pub struct Worker {
-    pub(crate) process: Option<Process>,
-    pub(crate) connection: Connection,
-    pub(crate) lines: Lines,
-    pub(crate) host: Arc<dyn Host>,
+    channel: Channel,
     started: Started,
     last_call: u64,
 }
@@ -78,15 +75,15 @@ impl Worker {
     /// The process's number, for logs.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        self.process.as_ref().map(Process::id)
+        self.channel.process.as_ref().map(Process::id)
     }
 
     /// Passes on what the worker prints while it has nothing to do. Returns only when the worker must be buried, and how it
     /// is to be ended; may be dropped and called again.
     pub async fn idle(&mut self) -> Option<Exit> {
-        let host = Arc::clone(&self.host);
+        let host = Arc::clone(&self.channel.host);
         let terms = Terms { host: &*host, asker: Asker::Nobody, deadline: None, interrupt: None };
-        match self.converse(terms).await {
+        match self.channel.converse(terms).await {
             Ok(message) => Some(unexpected(&message)),
             Err(exit) => exit,
         }
@@ -94,8 +91,8 @@ impl Worker {
 
     /// Ends and reaps a worker that is lost; `exit` is what [`Worker::idle`] returned.
     pub async fn bury(mut self, exit: Option<Exit>) -> Lost {
-        let host = Arc::clone(&self.host);
-        self.lose(exit, &*host).await
+        let host = Arc::clone(&self.channel.host);
+        self.channel.lose(exit, &*host).await
     }
 
     /// Has the script answer a batch of requests, one answer each.
@@ -113,16 +110,16 @@ impl Worker {
         let count = requests.len();
         let message = ToWorker::Output(Output { call, deadline: Some(unix_seconds(deadline)), requests });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: None };
-        let answer = match self.call(&message, terms).await {
+        let answer = match self.channel.call(&message, terms).await {
             Ok(ToServer::Outputs(outputs, payload)) if outputs.call == call && outputs.items.len() == count => {
                 vectors(outputs, payload)
             }
             Ok(message) => Err(unexpected(&message)),
-            Err(end) => return Err(self.lose(end, host).await),
+            Err(end) => return Err(self.channel.lose(end, host).await),
         };
         match answer {
             Ok(vectors) => Ok(vectors),
-            Err(exit) => Err(self.lose(Some(exit), host).await),
+            Err(exit) => Err(self.channel.lose(Some(exit), host).await),
         }
     }
 
@@ -146,25 +143,25 @@ impl Worker {
         let call = self.next_call();
         let message = ToWorker::Run(Run { call, deadline: Some(unix_seconds(deadline)), ..run });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: Some((interrupt, cancel_grace)) };
-        match self.call(&message, terms).await {
+        match self.channel.call(&message, terms).await {
             Ok(ToServer::Done(Done { call: done, outcome })) if done == call => {
-                self.lines.drain().into_iter().for_each(|line| host.line(line));
+                self.channel.lines.drain().into_iter().for_each(|line| host.line(line));
                 Ok(outcome)
             }
-            Ok(message) => Err(self.lose(Some(unexpected(&message)), host).await),
-            Err(end) => Err(self.lose(end, host).await),
+            Ok(message) => Err(self.channel.lose(Some(unexpected(&message)), host).await),
+            Err(end) => Err(self.channel.lose(end, host).await),
         }
     }
 
     /// Lets the worker go: it is told to end, and killed if it has not done so soon.
     pub async fn stop(mut self) {
-        self.connection.close().await;
-        if let Some(process) = self.process.take() {
+        self.channel.connection.close().await;
+        if let Some(process) = self.channel.process.take() {
             if !process.ended_within(STOP_PATIENCE).await {
                 tracing::warn!(pid = process.id(), "a worker did not end when it was told to; killing it");
             }
-            for line in self.lines.drain() {
-                self.host.line(line);
+            for line in self.channel.lines.drain() {
+                self.channel.host.line(line);
             }
             if let Err(error) = process.end().await {
                 tracing::warn!(%error, "a worker could not be reaped");
@@ -187,14 +184,13 @@ impl Worker {
             language: String::new(),
             capabilities: Vec::new(),
         };
-        Ok(Self {
+        let channel = Channel {
             process: Some(process),
             connection: Connection::new(launched.socket).map_err(cannot_start)?,
             lines: Lines::new(stdout.into(), stderr.into()).map_err(cannot_start)?,
             host,
-            started: Started { hello, functions: Functions::default(), load_time: Duration::ZERO },
-            last_call: 0,
-        })
+        };
+        Ok(Self { channel, started: Started { hello, functions: Functions::default(), load_time: Duration::ZERO }, last_call: 0 })
     }
 
     async fn greet(&mut self, deadline: Instant) -> Result<(), StartError> {
@@ -211,11 +207,11 @@ impl Worker {
     async fn load(&mut self, load: Load, deadline: Instant) -> Result<Functions, StartError> {
         match self.answer_to(Some(ToWorker::Load(load)), deadline).await? {
             ToServer::Loaded(loaded) => {
-                self.lines.drain().into_iter().for_each(|line| self.host.line(line));
+                self.channel.lines.drain().into_iter().for_each(|line| self.channel.host.line(line));
                 Ok(loaded.functions)
             }
             ToServer::LoadFailed(failed) => {
-                self.lines.drain().into_iter().for_each(|line| self.host.line(line));
+                self.channel.lines.drain().into_iter().for_each(|line| self.channel.host.line(line));
                 Err(StartError::Script(failed.error))
             }
             message => Err(self.refuse(&message).await),
@@ -223,21 +219,21 @@ impl Worker {
     }
 
     async fn answer_to(&mut self, message: Option<ToWorker>, deadline: Instant) -> Result<ToServer, StartError> {
-        let host = Arc::clone(&self.host);
+        let host = Arc::clone(&self.channel.host);
         let terms = Terms { host: &*host, asker: Asker::Loading, deadline: Some(deadline), interrupt: None };
         let answer = match message {
-            Some(message) => self.call(&message, terms).await,
-            None => self.converse(terms).await,
+            Some(message) => self.channel.call(&message, terms).await,
+            None => self.channel.converse(terms).await,
         };
         match answer {
             Ok(answer) => Ok(answer),
-            Err(end) => Err(StartError::Lost { lost: self.lose(end, &*host).await }),
+            Err(end) => Err(StartError::Lost { lost: self.channel.lose(end, &*host).await }),
         }
     }
 
     async fn refuse(&mut self, message: &ToServer) -> StartError {
-        let host = Arc::clone(&self.host);
-        StartError::Lost { lost: self.lose(Some(unexpected(message)), &*host).await }
+        let host = Arc::clone(&self.channel.host);
+        StartError::Lost { lost: self.channel.lose(Some(unexpected(message)), &*host).await }
     }
 
     fn next_call(&mut self) -> CallId {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dunnage_protocol::{CallError, Functions, Load, Output, Request, Run};
+use dunnage_protocol::{CallError, Functions, Load, LogMessage, Output, Request, Run, ToServer};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, HostError, Identity};
 use dunnage_types::{JobKind, JsonObject, LogLevel, Progress, StateValue, VectorType};
 use serde_json::{Number, Value, json};
@@ -137,6 +137,13 @@ impl Fake {
             }
             "flood" => (0..20_000).for_each(|number| println!("line {number}")),
             "garbage" => socket().write_all(&[0xff; 64]).expect("the server reads"),
+            "talk" => {
+                let log = LogMessage { call: None, level: LogLevel::Info, message: "and another thing".to_owned() };
+                let frame = ToServer::Log(log).to_frame().and_then(|frame| Ok(frame.to_bytes()?)).expect("a short message");
+                loop {
+                    socket().write_all(&frame).expect("the server reads");
+                }
+            }
             "close" => {
                 socket().shutdown(Shutdown::Both).expect("the connection is open");
                 hang();

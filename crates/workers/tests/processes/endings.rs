@@ -55,6 +55,15 @@ async fn a_call_ends_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_worker_that_never_stops_talking_does_not_put_off_its_deadline() {
+    let site = Site::new();
+    let begin = Instant::now();
+    let lost = lost_by(&site, json!({"do": "talk"}), begin + Duration::from_millis(300)).await;
+    assert_eq!(lost.exit, Exit::DeadlinePassed);
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_too_late_does_not_count() {
     let site = Site::new();
     let deadline = Instant::now() + Duration::from_millis(200);

@@ -1,0 +1,80 @@
+//! What the pool's handles and its slots share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use dunnage_types::{ServiceName, WorkerId};
+use tokio::task::JoinSet;
+
+use crate::batch::Work;
+use crate::exit::Lost;
+use crate::generation::Generation;
+use crate::host::Host;
+use crate::launch::{Launcher, Runtime};
+use crate::queue::Queue;
+use crate::worker::StartError;
+
+/// How the serving workers are run.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// The service's name.
+    pub service: ServiceName,
+    /// The script's absolute path.
+    pub script: PathBuf,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// What scripts see as `ctx.device`.
+    pub device: String,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The most requests in one batch.
+    pub max_batch: usize,
+    /// How long a request may wait for others to batch with.
+    pub max_wait: Duration,
+    /// How many requests may wait for a worker.
+    pub max_queue: usize,
+    /// How long the script may take to load.
+    pub load_timeout: Duration,
+}
+
+/// What the pool's handles and its slots share.
+pub(crate) struct Shared {
+    pub(crate) settings: PoolSettings,
+    pub(crate) launcher: Launcher,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) queue: Queue<Work>,
+    pub(crate) serving: RwLock<Arc<Generation>>,
+    pub(crate) slots: tokio::sync::Mutex<JoinSet<()>>,
+    pub(crate) workers: AtomicU32,
+    pub(crate) losses: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn next_worker(&self) -> WorkerId {
+        WorkerId(self.workers.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn note_loss(&self, lost: &Lost) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(exit = %lost.exit, last_lines = ?lost.last_lines, "a serving worker was lost; starting another");
+    }
+
+    pub(crate) fn note_failed_start(&self, error: &StartError) {
+        let traceback = match error {
+            StartError::Script(error) => error.traceback.as_deref(),
+            _ => None,
+        };
+        tracing::error!(error = %error, traceback, "a serving worker could not be started; trying again");
+    }
+
+    pub(crate) fn serving(&self) -> Arc<Generation> {
+        Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes `generation` the serving one, and returns the one it replaces.
+    pub(crate) fn serve_with(&self, generation: Arc<Generation>) -> Arc<Generation> {
+        std::mem::replace(&mut self.serving.write().unwrap_or_else(PoisonError::into_inner), generation)
+    }
+}
