@@ -27,13 +27,22 @@ impl LocalRoot {
 
     /// The path, size and etag of a file named by its absolute path.
     pub(crate) fn find(&self, path: &Path) -> Result<(PathBuf, u64, String), FileProblem> {
-        let relative = path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(&self.written));
-        let relative = relative.map_err(|_| FileProblem::OutsideRoot)?;
+        let relative = match path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(&self.written)) {
+            Ok(relative) => relative.to_owned(),
+            Err(_) => self.by_another_way(path)?,
+        };
         if relative == Path::new("") {
             return Err(FileProblem::NotAFile);
         }
-        let stat = stat_beneath(&self.folder, relative)?;
+        let stat = stat_beneath(&self.folder, &relative)?;
         Ok((self.path.join(relative), size(&stat), etag(&stat)))
+    }
+
+    /// A path may lead below the root through links above it, as a shell's `$PWD` does. Nothing is opened to find out, and what
+    /// does not lead there is not told from what does not exist.
+    fn by_another_way(&self, path: &Path) -> Result<PathBuf, FileProblem> {
+        let real = path.canonicalize().map_err(|_| FileProblem::OutsideRoot)?;
+        real.strip_prefix(&self.path).map(Path::to_owned).map_err(|_| FileProblem::OutsideRoot)
     }
 }
 
@@ -79,6 +88,15 @@ mod tests {
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), size), ("1,2", 3));
         fs::write(&path, "1,2,3").unwrap();
         assert_ne!(root.find(&path).unwrap().2, etag);
+    }
+
+    #[test]
+    fn a_file_is_found_by_a_way_through_links_above_the_root() {
+        let (outer, root) = root();
+        symlink(outer.path().join("root"), outer.path().join("way")).unwrap();
+        assert_eq!(root.find(&outer.path().join("way/sub/a.csv")).unwrap().1, 3);
+        symlink(outer.path(), outer.path().join("loop")).unwrap();
+        assert!(matches!(root.find(&outer.path().join("loop/secret")), Err(FileProblem::OutsideRoot)));
     }
 
     #[test]
