@@ -1,6 +1,7 @@
 //! What waits for a serving worker, and how a batch of requests forms.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::exit::Lost;
+use crate::generation::Phase;
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::queue::Queue;
@@ -29,6 +31,8 @@ pub(crate) struct PendingJob {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) interrupt: watch::Receiver<Interrupt>,
     pub(crate) cancel_grace: Duration,
+    /// Set when a worker takes it up.
+    pub(crate) taken_up: Arc<AtomicBool>,
     pub(crate) respond: oneshot::Sender<Result<Outcome, Lost>>,
 }
 
@@ -53,6 +57,7 @@ pub(crate) struct Answered {
 pub(crate) enum Failed {
     Lost(Lost),
     DeadlinePassed,
+    NoWorker(String),
     ShuttingDown,
 }
 
@@ -77,7 +82,14 @@ pub(crate) struct BatchLimits {
 
 /// Forms a batch around `first`: what has queued up by now and, if asked for, what arrives within `max_wait`. Requests that
 /// nobody waits for any more are dropped; the batch may therefore be empty.
-pub(crate) async fn gather(first: Pending, queue: &Queue<Work>, limits: BatchLimits) -> Vec<Pending> {
+///
+/// Waiting ends when the workers' phase changes, so that no request which comes after that is answered by the wrong version.
+pub(crate) async fn gather(
+    first: Pending,
+    queue: &Queue<Work>,
+    limits: BatchLimits,
+    phases: &mut watch::Receiver<Phase>,
+) -> Vec<Pending> {
     let mut batch = Vec::with_capacity(1);
     keep_wanted(first, &mut batch);
     let patience = Instant::now() + limits.max_wait;
@@ -85,7 +97,11 @@ pub(crate) async fn gather(first: Pending, queue: &Queue<Work>, limits: BatchLim
         let next = if limits.max_wait.is_zero() {
             queue.pop_if(is_output)
         } else {
-            tokio::time::timeout_at(patience, queue.pop_when(is_output)).await.unwrap_or(None)
+            tokio::select! {
+                biased;
+                Ok(()) = phases.changed() => None,
+                next = tokio::time::timeout_at(patience, queue.pop_when(is_output)) => next.unwrap_or(None),
+            }
         };
         match next {
             Some(Work::Output(next)) => keep_wanted(next, &mut batch),
@@ -121,6 +137,10 @@ mod tests {
         (Pending { request, deadline: Instant::now() + left, respond }, response)
     }
 
+    fn serving() -> watch::Receiver<Phase> {
+        watch::Sender::new(Phase::Serving).subscribe()
+    }
+
     fn names(batch: &[Pending]) -> Vec<&str> {
         batch.iter().map(|pending| pending.request.request_id.as_str()).collect()
     }
@@ -135,7 +155,7 @@ mod tests {
             waiting.push(response);
         }
         let (first, _response) = pending("a", Duration::from_secs(9));
-        assert_eq!(names(&gather(first, &queue, LIMITS).await), ["a", "b", "c"]);
+        assert_eq!(names(&gather(first, &queue, LIMITS, &mut serving()).await), ["a", "b", "c"]);
         assert_eq!(queue.len(), 1);
     }
 
@@ -145,8 +165,21 @@ mod tests {
         let (late, late_response) = pending("late", Duration::ZERO);
         let (gone, _) = pending("gone", Duration::from_secs(9));
         assert!(queue.push(Work::Output(gone)).is_ok());
-        assert!(gather(late, &queue, LIMITS).await.is_empty());
+        assert!(gather(late, &queue, LIMITS, &mut serving()).await.is_empty());
         assert!(matches!(late_response.await, Ok(Err(Failed::DeadlinePassed))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_stops_waiting_when_another_version_takes_over() {
+        let phase = watch::Sender::new(Phase::Serving);
+        let queue = Queue::new(10);
+        let (first, _response) = pending("a", Duration::from_secs(99));
+        let limits = BatchLimits { max_wait: Duration::from_secs(60), ..LIMITS };
+        let mut phases = phase.subscribe();
+        let gathering = gather(first, &queue, limits, &mut phases);
+        let begin = Instant::now();
+        let (batch, ()) = tokio::join!(gathering, async { _ = phase.send_replace(Phase::Standby) });
+        assert_eq!((names(&batch), begin.elapsed()), (vec!["a"], Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,7 +188,7 @@ mod tests {
         let (first, _response) = pending("a", Duration::from_secs(9));
         let begin = Instant::now();
         let limits = BatchLimits { max_wait: Duration::from_millis(20), ..LIMITS };
-        assert_eq!(names(&gather(first, &queue, limits).await), ["a"]);
+        assert_eq!(names(&gather(first, &queue, limits, &mut serving()).await), ["a"]);
         assert_eq!(begin.elapsed(), Duration::from_millis(20));
     }
 }

@@ -22,27 +22,28 @@ impl Connection {
         Ok(Self { stream: UnixStream::from_std(stream)?, received: BytesMut::with_capacity(8 << 10), outgoing: BytesMut::new() })
     }
 
-    /// The next message; `None` when the worker has closed the connection. May be dropped and called again without losing
-    /// a byte.
-    pub(crate) async fn receive(&mut self) -> Result<Option<ToServer>, Broken> {
+    /// Puts a message behind what has yet to be written; [`Connection::turn`] writes it.
+    pub(crate) fn enqueue(&mut self, message: &ToWorker) -> Result<(), Broken> {
+        message.to_frame()?.encode(&mut self.outgoing)?;
+        Ok(())
+    }
+
+    /// Writes what has been enqueued while waiting for the next message; `None` when the worker has closed the connection. A
+    /// worker that does not read holds up nothing but itself. May be dropped and called again without losing a byte.
+    pub(crate) async fn turn(&mut self) -> Result<Option<ToServer>, Broken> {
         loop {
             if let Some(frame) = decode(&mut self.received)? {
                 return Ok(Some(ToServer::from_frame(&frame)?));
             }
-            if self.stream.read_buf(&mut self.received).await? == 0 {
-                return Ok(None);
+            let (mut reads, mut writes) = self.stream.split();
+            tokio::select! {
+                biased;
+                written = writes.write_buf(&mut self.outgoing), if !self.outgoing.is_empty() => drop(written?),
+                read = reads.read_buf(&mut self.received) => if read? == 0 {
+                    return Ok(None);
+                },
             }
         }
-    }
-
-    /// Sends a message whole. A worker reads whenever it is between calls or waits for a reply, which is when we write. When
-    /// this is dropped half way, the next message takes the rest along.
-    pub(crate) async fn send(&mut self, message: &ToWorker) -> Result<(), Broken> {
-        message.to_frame()?.encode(&mut self.outgoing)?;
-        while !self.outgoing.is_empty() {
-            self.stream.write_buf(&mut self.outgoing).await?;
-        }
-        Ok(())
     }
 
     /// Tells the worker that nothing more will come.

@@ -61,11 +61,13 @@ impl Asker {
 impl Channel {
     /// Sends a message and waits for what answers it.
     pub(crate) async fn call(&mut self, message: &ToWorker, terms: Terms<'_>) -> Result<ToServer, Option<Exit>> {
-        // A failed write means that the worker is ending; the conversation finds out how.
-        if let Err(error) = self.connection.send(message).await {
-            tracing::debug!(%error, "a call could not be written");
-        }
+        self.enqueue(message)?;
         self.converse(terms).await
+    }
+
+    /// Only a message that fits no frame fails here, which none of ours should be.
+    fn enqueue(&mut self, message: &ToWorker) -> Result<(), Option<Exit>> {
+        self.connection.enqueue(message).map_err(|error| Some(Exit::Protocol(error.to_string())))
     }
 
     /// Serves the worker until it says something that is an answer. The error is how it is to be ended; `None` when it has
@@ -79,10 +81,9 @@ impl Channel {
                 biased;
                 () = until(terms.deadline) => return Err(Some(Exit::DeadlinePassed)),
                 interrupt = interrupted(&mut terms.interrupt) => match (interrupt, terms.asker) {
-                    (Interrupt::Cancel, Asker::Call(call)) => {
+                    (Interrupt::Cancel, Asker::Call(call)) if ladder.next.is_none() => {
                         ladder.begin(terms.interrupt.as_ref().map_or(Duration::ZERO, |(_, grace)| *grace));
-                        // A failed write means that the worker is ending; the next turn finds out how.
-                        let _ = self.connection.send(&ToWorker::Cancel(Cancel { call })).await;
+                        self.enqueue(&ToWorker::Cancel(Cancel { call }))?;
                     }
                     (Interrupt::Kill, _) => return Err(Some(Exit::Interrupted)),
                     _ => {}
@@ -91,7 +92,7 @@ impl Channel {
                     Some(signal) => self.process.iter().for_each(|process| process.signal(signal)),
                     None => return Err(Some(Exit::Interrupted)),
                 },
-                message = self.connection.receive() => match message {
+                message = self.connection.turn() => match message {
                     Ok(Some(message)) => {
                         if let Some(answer) = self.absorb(message, &terms).await? {
                             return Ok(answer);
@@ -122,9 +123,7 @@ impl Channel {
                     Err(AskError { code: "not_allowed".to_owned(), message: "this call has ended".to_owned() })
                 };
                 let outcome = outcome.map_or_else(ReplyOutcome::Error, ReplyOutcome::Ok);
-                if let Err(error) = self.connection.send(&ToWorker::Reply(Reply { ask, outcome })).await {
-                    return Err(self.broken(error).await);
-                }
+                self.enqueue(&ToWorker::Reply(Reply { ask, outcome }))?;
             }
             ToServer::Progress(progress) if terms.asker.owns(Some(progress.call)) => {
                 let fraction = progress.fraction.filter(|fraction| fraction.is_finite()).map(|fraction| fraction.clamp(0.0, 1.0));

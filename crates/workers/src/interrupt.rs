@@ -30,9 +30,7 @@ pub(crate) struct Ladder {
 
 impl Ladder {
     pub(crate) fn begin(&mut self, grace: Duration) {
-        if self.next.is_none() {
-            self.next = Some(Instant::now() + grace);
-        }
+        self.next = Some(Instant::now() + grace);
     }
 
     /// The signal of this step; `None` when only killing is left.

@@ -1,6 +1,6 @@
 //! The serving workers: a queue in front of them, and the swap of one version for another.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -90,11 +90,11 @@ impl Pool {
         let (respond, response) = oneshot::channel();
         let pending = Pending { request, deadline, respond };
         self.shared.queue.push(Work::Output(pending)).map_err(|_| OutputError::QueueFull)?;
-        // A worker's own deadline is the same; the second of mercy lets its end be told apart from a full queue.
-        match tokio::time::timeout_at(deadline + Duration::from_secs(1), response).await {
+        match tokio::time::timeout_at(deadline, response).await {
             Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size }))) => Ok(Served { vector, version, batch_size }),
             Ok(Ok(Ok(Answered { vector: Err(error), .. }))) => Err(OutputError::Script(error)),
             Ok(Ok(Err(Failed::Lost(lost)))) => Err(OutputError::Lost(lost)),
+            Ok(Ok(Err(Failed::NoWorker(reason)))) => Err(OutputError::NoWorker(reason)),
             Ok(Ok(Err(Failed::ShuttingDown)) | Err(_)) => Err(OutputError::ShuttingDown),
             Ok(Ok(Err(Failed::DeadlinePassed))) | Err(_) => Err(OutputError::DeadlinePassed),
         }
@@ -116,11 +116,14 @@ impl Pool {
         cancel_grace: Duration,
     ) -> Result<Outcome, JobLost> {
         let (respond, response) = oneshot::channel();
-        let job = PendingJob { run, timeout, host, interrupt, cancel_grace, respond };
+        let taken_up = Arc::new(AtomicBool::new(false));
+        let given_up = give_up(interrupt.clone(), Arc::clone(&taken_up));
+        let job = PendingJob { run, timeout, host, interrupt, cancel_grace, taken_up, respond };
         self.shared.queue.push(Work::Job(Box::new(job))).map_err(|_| JobLost::NotStarted)?;
-        match response.await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(JobLost::NotStarted),
+        tokio::select! {
+            biased;
+            outcome = response => Ok(outcome.map_err(|_| JobLost::NotStarted)??),
+            () = given_up => Err(JobLost::NotStarted),
         }
     }
 
@@ -149,10 +152,17 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// That of `commit`; the old workers then go on as if nothing had happened.
-    pub async fn take_over<T, E>(&self, mut standby: Standby, commit: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    /// That of `commit`, with `standby` to try again; the old workers then go on as if nothing had happened.
+    pub async fn take_over<T, E>(
+        &self,
+        mut standby: Standby,
+        commit: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, (Standby, E)> {
         let mut pause = Pause::of(self.shared.serving());
-        let committed = commit.await?;
+        let committed = match commit.await {
+            Ok(committed) => committed,
+            Err(error) => return Err((standby, error)),
+        };
         standby.taken_over = true;
         let old = self.shared.serve_with(Arc::clone(&standby.generation));
         standby.generation.enter(Phase::Serving);
@@ -209,6 +219,14 @@ impl Pool {
         for _ in 0..self.shared.settings.workers {
             slots.spawn(slot::run(Arc::clone(&self.shared), Arc::clone(generation)));
         }
+    }
+}
+
+/// Ends when a job is interrupted that no worker has taken up. Once one has, the worker sees to the interruption.
+async fn give_up(mut interrupt: watch::Receiver<Interrupt>, taken_up: Arc<AtomicBool>) {
+    let interrupted = interrupt.wait_for(|wanted| *wanted != Interrupt::None).await.is_ok();
+    if !interrupted || taken_up.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
     }
 }
 

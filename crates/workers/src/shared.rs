@@ -8,7 +8,7 @@ use std::time::Duration;
 use dunnage_types::{ServiceName, WorkerId};
 use tokio::task::JoinSet;
 
-use crate::batch::Work;
+use crate::batch::{Failed, Work};
 use crate::exit::Lost;
 use crate::generation::Generation;
 use crate::host::Host;
@@ -33,6 +33,8 @@ pub struct PoolSettings {
     pub max_batch: usize,
     /// How long a request may wait for others to batch with.
     pub max_wait: Duration,
+    /// How long a call may take before its worker is killed.
+    pub timeout: Duration,
     /// How many requests may wait for a worker.
     pub max_queue: usize,
     /// How long the script may take to load.
@@ -67,6 +69,16 @@ impl Shared {
             _ => None,
         };
         tracing::error!(error = %error, traceback, "a serving worker could not be started; trying again");
+    }
+
+    /// Answers everybody who waits for a worker that there will be none soon.
+    pub(crate) fn refuse_waiting(&self, reason: &str) {
+        for work in self.queue.drain() {
+            // A client that has gone does not hear it; a job's end is noticed by its dropped sender.
+            if let Work::Output(pending) = work {
+                let _ = pending.respond.send(Err(Failed::NoWorker(reason.to_owned())));
+            }
+        }
     }
 
     pub(crate) fn serving(&self) -> Arc<Generation> {

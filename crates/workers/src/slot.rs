@@ -1,6 +1,7 @@
 //! A slot keeps one serving worker alive: starts it, feeds it, and replaces it when it dies.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dunnage_protocol::{Load, Role};
@@ -16,36 +17,42 @@ use crate::worker::{StartError, Worker};
 
 /// The wait before the first new start after a failure; doubled with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// The longest wait between two starts.
+/// The longest wait between two starts while the script cannot be loaded.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-/// A worker that has lived so long has proved itself: the next failure is the first again.
-const PROOF: Duration = Duration::from_secs(60);
+/// The longest wait after the loss of a worker that had loaded the script: the request it had is to blame, and others wait.
+const LONGEST_BACKOFF_ONCE_LOADED: Duration = Duration::from_secs(1);
 
 /// Runs until the generation is retired.
 pub(crate) async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
     let mut phases = generation.phases();
     let mut failures = 0;
     while *phases.borrow_and_update() != Phase::Retired {
-        let begin = Instant::now();
+        let longest;
         match start(&shared, &generation, &mut phases).await {
             None => return,
             Some(Ok(worker)) => {
                 generation.worker_loaded(worker.started().functions);
-                let lost = serve(&shared, &generation, &mut phases, worker).await;
+                let mut answered = 0;
+                let lost = serve(&shared, &generation, &mut phases, worker, &mut answered).await;
                 generation.worker_gone();
                 match lost {
                     None => return,
                     Some(lost) => shared.note_loss(&lost),
                 }
-                failures = if begin.elapsed() > PROOF { 1 } else { failures + 1 };
+                failures = if answered > 0 { 1 } else { failures + 1 };
+                longest = LONGEST_BACKOFF_ONCE_LOADED;
             }
             Some(Err(error)) => {
                 shared.note_failed_start(&error);
                 generation.worker_failed(error.to_string());
+                if *phases.borrow() == Phase::Serving && generation.ready() == 0 {
+                    shared.refuse_waiting(&error.to_string());
+                }
                 failures += 1;
+                longest = LONGEST_BACKOFF;
             }
         }
-        rest(backoff(failures), &mut phases).await;
+        rest(backoff(failures, longest), &mut phases).await;
     }
 }
 
@@ -82,7 +89,13 @@ async fn start(
 }
 
 /// Feeds a worker until it is lost, or (`None`) until the generation is retired.
-async fn serve(shared: &Shared, generation: &Generation, phases: &mut watch::Receiver<Phase>, mut worker: Worker) -> Option<Lost> {
+async fn serve(
+    shared: &Shared,
+    generation: &Generation,
+    phases: &mut watch::Receiver<Phase>,
+    mut worker: Worker,
+    answered: &mut u64,
+) -> Option<Lost> {
     let functions = worker.started().functions;
     let max_batch = if functions.output_batch { shared.settings.max_batch } else { 1 };
     let limits = BatchLimits { max_batch, max_wait: shared.settings.max_wait };
@@ -104,13 +117,14 @@ async fn serve(shared: &Shared, generation: &Generation, phases: &mut watch::Rec
             work = shared.queue.pop(), if phase == Phase::Serving => {
                 let done = match work {
                     Work::Output(first) => {
-                        let batch = batch::gather(first, &shared.queue, limits).await;
+                        let batch = batch::gather(first, &shared.queue, limits, phases).await;
                         answer(shared, generation, &mut worker, batch).await
                     }
                     Work::Job(job) => run_job(&mut worker, *job).await,
                 };
-                if let Err(lost) = done {
-                    return Some(lost);
+                match done {
+                    Ok(()) => *answered += 1,
+                    Err(lost) => return Some(lost),
                 }
             }
         }
@@ -119,7 +133,11 @@ async fn serve(shared: &Shared, generation: &Generation, phases: &mut watch::Rec
 
 /// Has the worker answer a batch, and passes the answers on.
 async fn answer(shared: &Shared, generation: &Generation, worker: &mut Worker, batch: Vec<Pending>) -> Result<(), Lost> {
-    let Some(deadline) = batch.iter().map(|pending| pending.deadline).min() else { return Ok(()) };
+    if batch.is_empty() {
+        return Ok(());
+    }
+    // Counted from here: a request that has waited long does not make its worker a late one.
+    let deadline = Instant::now() + shared.settings.timeout;
     let batch_size = batch.len();
     let (requests, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|pending| (pending.request, pending.respond)).unzip();
     // A client that has gone does not hear its answer.
@@ -146,6 +164,10 @@ async fn answer(shared: &Shared, generation: &Generation, worker: &mut Worker, b
 
 /// Has the worker run a job, and passes its outcome on. Whoever waits for it outlives the job, or no longer cares.
 async fn run_job(worker: &mut Worker, mut job: PendingJob) -> Result<(), Lost> {
+    job.taken_up.store(true, Ordering::SeqCst);
+    if job.respond.is_closed() {
+        return Ok(());
+    }
     let deadline = Instant::now() + job.timeout;
     let outcome = worker.run(job.run, deadline, &*job.host, &mut job.interrupt, job.cancel_grace).await;
     let lost = outcome.as_ref().err().cloned();
@@ -166,9 +188,9 @@ async fn rest(wait: Duration, phases: &mut watch::Receiver<Phase>) {
 }
 
 /// Doubles with each failure in a row, less up to a quarter so that several workers do not start in the same moment.
-fn backoff(failures: u32) -> Duration {
+fn backoff(failures: u32, longest: Duration) -> Duration {
     let doubled = FIRST_BACKOFF * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
-    doubled.min(LONGEST_BACKOFF).mul_f64(rand::random_range(0.75..=1.0))
+    doubled.min(longest).mul_f64(rand::random_range(0.75..=1.0))
 }
 
 fn millis(duration: Duration) -> u64 {

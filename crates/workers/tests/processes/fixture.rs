@@ -86,6 +86,7 @@ impl Site {
             workers: 1,
             max_batch: 8,
             max_wait: Duration::ZERO,
+            timeout: Duration::from_secs(10),
             max_queue: 100,
             load_timeout: PATIENCE,
         }

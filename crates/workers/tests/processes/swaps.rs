@@ -88,7 +88,9 @@ async fn a_commit_that_fails_leaves_the_old_version_at_work() {
     version(&pool).await.unwrap();
     let standby = pool.prepare(Some(site.artifact(1, false))).await.unwrap();
     assert_eq!(site.processes().len(), 2);
-    assert_eq!(pool.take_over(standby, never()).await, Err("the database said no"));
+    let (standby, error) = pool.take_over(standby, never()).await.unwrap_err();
+    assert_eq!(error, "the database said no");
+    drop(standby);
     assert_eq!(version(&pool).await.unwrap(), 0);
     site.processes_become(1).await;
     pool.stop().await;
