@@ -16,7 +16,7 @@ pub use error::StoreError;
 pub use jobs::{
     Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, backoff,
 };
-pub use sqlite::SqliteStore;
+pub use sqlite::{BUSY_TIMEOUT, FolderLock, SqliteStore};
 pub use state::{MAX_KEY_BYTES, State, StateLimits};
 pub use versions::Versions;
 

@@ -22,14 +22,14 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use self::call::Call;
-use self::open::FolderLock;
+pub use self::open::FolderLock;
 use self::readers::Readers;
 use self::rows::Rows;
 use self::writer::Writer;
 use crate::{StateLimits, StoreError};
 
 /// How long a statement waits for another process that writes to the database, such as the `sqlite3` tool.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A [`Store`](crate::Store) in one file, `dunnage.db`. Cheap to clone.
 ///
@@ -80,7 +80,21 @@ impl SqliteStore {
         limits: StateLimits,
         busy_timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let lock = open::lock(folder)?;
+        Self::open_locked(FolderLock::take(folder)?, folder, service, limits, busy_timeout)
+    }
+
+    /// Like [`SqliteStore::open`], for a caller that has taken the folder before, to put other things in it in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`].
+    pub fn open_locked(
+        lock: FolderLock,
+        folder: &Path,
+        service: ServiceName,
+        limits: StateLimits,
+        busy_timeout: Duration,
+    ) -> Result<Self, StoreError> {
         let writing = open::writing_connection(folder, busy_timeout)?;
         jobs::expire_all_leases(&writing)?;
         let reading = || open::reading_connection(folder, busy_timeout);

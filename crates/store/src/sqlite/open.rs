@@ -22,22 +22,28 @@ const CACHED_STATEMENTS: usize = 64;
 /// What a long write-ahead log is cut back to, in bytes.
 const LOG_BYTES: u32 = 64 << 20;
 
-/// Holds the folder until it is dropped. A file of its own: SQLite's own locks on the database would be lost if any
-/// descriptor of that were closed.
+/// Holds a data folder until it is dropped: no other server uses it meanwhile. A file of its own: SQLite's own locks on the
+/// database would be lost if any descriptor of that were closed.
 #[derive(Debug)]
-pub(super) struct FolderLock {
+pub struct FolderLock {
     _file: File,
 }
 
-/// Takes the folder, making it if need be, for its owner alone.
-pub(super) fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
-    let unavailable = |error: std::io::Error| StoreError::Unavailable(error.into());
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unavailable)?;
-    let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK_FILE)).map_err(unavailable)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(FolderLock { _file: file }),
-        Err(Errno::WOULDBLOCK) => Err(StoreError::Locked { path: folder.display().to_string() }),
-        Err(error) => Err(unavailable(error.into())),
+impl FolderLock {
+    /// Takes the folder, making it if need be, for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when another server holds it, [`StoreError::Unavailable`] when it cannot be made.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        let unavailable = |error: std::io::Error| StoreError::Unavailable(error.into());
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unavailable)?;
+        let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK_FILE)).map_err(unavailable)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(Errno::WOULDBLOCK) => Err(StoreError::Locked { path: folder.display().to_string() }),
+            Err(error) => Err(unavailable(error.into())),
+        }
     }
 }
 

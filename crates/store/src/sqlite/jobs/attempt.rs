@@ -23,7 +23,7 @@ pub(super) const APPEND_LOG: &str = "
     SELECT :seq, coalesce(max(sequence), 0) + 1, :at, :attempt, :source, :level, :message FROM job_log WHERE job = :seq";
 
 const RELEASE: &str = "
-    UPDATE job SET state = 'queued', attempt = attempt - 1, lease_expires_at = NULL, run_at = :now
+    UPDATE job SET state = 'queued', attempt = attempt - 1, lease_expires_at = NULL, started_at = NULL, run_at = :now
     WHERE seq = :seq";
 
 /// A running job, seen by its holder.
