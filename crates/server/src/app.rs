@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dunnage_files::Files;
-use dunnage_store::Store;
+use dunnage_store::{Lease, Store};
 use dunnage_types::{JobId, ReplicaId};
 use dunnage_workers::{Interrupt, Launcher, Pool, Runtime};
 use tokio::sync::watch;
@@ -83,32 +83,49 @@ impl App {
 /// The attempts that run in this process, so that they can be interrupted at once.
 #[derive(Default)]
 pub(crate) struct Running {
-    jobs: Mutex<HashMap<JobId, watch::Sender<Interrupt>>>,
+    attempts: Mutex<HashMap<Lease, watch::Sender<Interrupt>>>,
 }
 
 impl Running {
-    pub(crate) fn add(&self, job: JobId, interrupt: watch::Sender<Interrupt>) {
-        self.lock().insert(job, interrupt);
+    pub(crate) fn add(&self, lease: Lease, interrupt: watch::Sender<Interrupt>) {
+        self.lock().insert(lease, interrupt);
     }
 
-    pub(crate) fn remove(&self, job: JobId) {
-        self.lock().remove(&job);
+    pub(crate) fn remove(&self, lease: Lease) {
+        self.lock().remove(&lease);
     }
 
-    /// Interrupts an attempt; nothing happens if the job does not run here.
-    pub(crate) fn interrupt(&self, job: JobId, interrupt: Interrupt) {
-        if let Some(sender) = self.lock().get(&job) {
-            sender.send_replace(interrupt);
+    /// Asks the attempts at a job that run here to stop; nothing happens if there is none.
+    pub(crate) fn cancel(&self, job: JobId) {
+        let attempts = self.lock();
+        attempts.iter().filter(|(lease, _)| lease.job == job).for_each(|(_, sender)| escalate(sender, Interrupt::Cancel));
+    }
+
+    /// Kills every attempt.
+    pub(crate) fn kill_all(&self) {
+        self.lock().values().for_each(|sender| escalate(sender, Interrupt::Kill));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, watch::Sender<Interrupt>>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Interrupts an attempt. An interruption is never taken back.
+pub(crate) fn escalate(interrupt: &watch::Sender<Interrupt>, wanted: Interrupt) {
+    interrupt.send_if_modified(|current| {
+        let escalates = *current != wanted && *current != Interrupt::Kill;
+        if escalates {
+            *current = wanted;
         }
-    }
+        escalates
+    });
+}
 
-    pub(crate) fn interrupt_all(&self, interrupt: Interrupt) {
-        for sender in self.lock().values() {
-            sender.send_replace(interrupt);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, watch::Sender<Interrupt>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+/// Ends when the attempt is to be killed.
+pub(crate) async fn killed(mut interrupts: watch::Receiver<Interrupt>) {
+    if interrupts.wait_for(|wanted| *wanted == Interrupt::Kill).await.is_err() {
+        // Nobody is left who could want it.
+        std::future::pending::<()>().await;
     }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dunnage_protocol::Artifact;
 use dunnage_store::Lease;
-use dunnage_types::ModelVersion;
+use dunnage_types::{JobId, ModelVersion, Timestamp};
+
+use crate::tree;
 
 /// Where artifacts are kept. A folder below `pending` belongs to an attempt that runs; one beside it is complete and never
 /// changes.
@@ -18,15 +20,18 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the folder and removes what attempts of an earlier life left unfinished.
+    /// Opens the folder and removes what attempts of an earlier life left unfinished. What cannot be removed is put aside.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        let pending = folder.join("pending");
-        if pending.exists() {
-            fs::remove_dir_all(&pending)?;
-        }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&pending)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let complete = folder.canonicalize()?;
-        Ok(Self { pending: complete.join("pending"), complete })
+        let pending = complete.join("pending");
+        if let Err(error) = tree::remove(&pending) {
+            let aside = complete.join(format!("unremovable-{}", Timestamp::now().0));
+            tracing::warn!(%error, aside = %aside.display(), "unfinished artifacts cannot be removed; putting them aside");
+            fs::rename(&pending, aside)?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(&pending)?;
+        Ok(Self { complete, pending })
     }
 
     /// The folder of an attempt, made if it is not there.
@@ -42,7 +47,7 @@ impl Artifacts {
     pub(crate) fn complete(&self, lease: Lease) -> io::Result<String> {
         let name = name(lease);
         let pending = self.pending.join(&name);
-        sync_tree(&pending)?;
+        tree::sync(&pending)?;
         fs::rename(&pending, self.complete.join(&name))?;
         File::open(&self.complete)?.sync_all()?;
         Ok(name)
@@ -50,10 +55,12 @@ impl Artifacts {
 
     /// Removes what an attempt has written and not completed; nothing happens if there is nothing.
     pub(crate) fn discard(&self, lease: Lease) -> io::Result<()> {
-        match fs::remove_dir_all(self.pending.join(name(lease))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        tree::remove(&self.pending.join(name(lease)))
+    }
+
+    /// Removes a complete artifact that no version will ever need, because it could not be published.
+    pub(crate) fn abandon(&self, artifact: &str) -> io::Result<()> {
+        tree::remove(&self.complete.join(artifact))
     }
 
     /// Removes every complete artifact that no version needs; how many. Only at a start: while attempts run, one may be complete
@@ -61,10 +68,11 @@ impl Artifacts {
     pub(crate) fn sweep(&self, needed: &[String]) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.complete)? {
-            let entry = entry?;
-            let unneeded = entry.path() != self.pending && !needed.iter().any(|name| entry.file_name() == name.as_str());
-            if unneeded && entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
+            let name = entry?.file_name();
+            // Only what has a name of ours is touched.
+            let ours = name.to_str().filter(|name| is_name(name));
+            if let Some(name) = ours.filter(|name| !needed.iter().any(|needed| needed == name)) {
+                self.abandon(name)?;
                 removed += 1;
             }
         }
@@ -81,29 +89,12 @@ fn name(lease: Lease) -> String {
     format!("{}-{}", lease.job, lease.number)
 }
 
-/// Writes out every file and folder below `folder`. Only plain files and folders may be there: a link could point at
-/// something that is not part of the artifact.
-fn sync_tree(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            sync_tree(&entry.path())?;
-        } else if kind.is_file() {
-            File::open(entry.path())?.sync_all()?;
-        } else {
-            let name = entry.file_name();
-            let message = format!("the artifact holds `{}`, which is neither a file nor a folder", name.to_string_lossy());
-            return Err(io::Error::other(message));
-        }
-    }
-    File::open(folder)?.sync_all()
+fn is_name(text: &str) -> bool {
+    text.rsplit_once('-').is_some_and(|(job, number)| job.parse::<JobId>().is_ok() && number.parse::<i64>().is_ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use dunnage_types::JobId;
-
     use super::*;
 
     fn lease() -> Lease {
@@ -125,17 +116,10 @@ mod tests {
         reopened.discard(finished).unwrap();
         assert_eq!(reopened.sweep(std::slice::from_ref(&name)).unwrap(), 0);
         assert!(reopened.complete.join(&name).exists(), "only a sweep removes what is complete");
+        fs::create_dir(reopened.complete.join("not ours")).unwrap();
         assert_eq!(reopened.sweep(&[]).unwrap(), 1);
+        assert!(reopened.complete.join("not ours").exists());
         assert!(!reopened.complete.join(name).exists());
         reopened.begin(unfinished).unwrap();
-    }
-
-    #[test]
-    fn a_link_is_no_part_of_an_artifact() {
-        let folder = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
-        let lease = lease();
-        std::os::unix::fs::symlink("/etc/passwd", artifacts.begin(lease).unwrap().join("link")).unwrap();
-        assert!(artifacts.complete(lease).unwrap_err().to_string().contains("link"));
     }
 }

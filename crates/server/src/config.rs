@@ -48,6 +48,8 @@ pub struct HttpConfig {
     pub port: u16,
     /// Whether an address beyond loopback may be used though nobody has to say who they are. `--allow-anonymous`.
     pub allow_anonymous: bool,
+    /// Host names, besides those of loopback, by which the server may be called while it listens on loopback. `--allowed-host`.
+    pub allowed_hosts: Vec<String>,
     /// The longest JSON body, in bytes. `--max-body`, by default 1 MiB.
     pub max_body_bytes: usize,
     /// The longest multipart body, in bytes. `--max-upload`, by default 1 GiB.

@@ -16,6 +16,7 @@ mod reload;
 mod routes;
 mod serve;
 mod submission;
+mod tree;
 mod versions;
 
 pub use check::{CheckReport, check};

@@ -1,5 +1,6 @@
 //! What happens around every request: its id, its log line, its metrics, and the body of its error.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -38,7 +39,7 @@ pub(crate) async fn around(
     let begin = Instant::now();
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let response = match refuse_foreign(request.request()) {
+    let response = match refuse_foreign(request.request()).or_else(|| refuse_rebound(request.request())) {
         Some(problem) => {
             let response = problem.respond(request.request(), &id);
             request.into_response(response)
@@ -54,7 +55,8 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
     let problem = response.response().extensions().get::<Problem>().cloned();
     match problem.or_else(|| foreign_problem(&response)) {
         Some(problem) => {
-            let body = problem.respond(response.request(), id);
+            let mut body = problem.respond(response.request(), id);
+            body.extensions_mut().insert(problem);
             response.into_response(body)
         }
         None => response,
@@ -88,6 +90,26 @@ fn refuse_foreign(request: &HttpRequest) -> Option<Problem> {
     (cross_site || foreign_origin).then(|| Problem::new(Code::HostRefused, "requests from pages of other sites are refused"))
 }
 
+/// While we listen on loopback, a page whose own name leads to this machine must not pass for one of ours: the name by which
+/// we are called has to be a loopback one, or one we have been told.
+fn refuse_rebound(request: &HttpRequest) -> Option<Problem> {
+    let http = &request.app_data::<web::Data<App>>()?.config.http;
+    let called = request.headers().get("host")?.to_str().ok()?;
+    let name = host_name(called);
+    let is_loopback = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_known = !http.host.is_loopback() || is_loopback || http.allowed_hosts.iter().any(|allowed| allowed == name);
+    let refusal = || Problem::new(Code::HostRefused, "this server is not known by that name here; allow it with `--allowed-host`");
+    (!is_known).then(refusal)
+}
+
+/// A `Host` header without its port, and an IPv6 address without its brackets.
+fn host_name(called: &str) -> &str {
+    match called.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => called.split(':').next().unwrap_or_default(),
+    }
+}
+
 fn client_id(request: &HttpRequest) -> Option<String> {
     let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
     let harmless = !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -112,9 +134,27 @@ fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceRe
     let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     // Whoever asks after our health hears the answer itself, every few seconds.
     let is_probe = route.starts_with("/healthz/");
+    let problem = response.response().extensions().get::<Problem>().cloned();
+    let (code, detail) = problem.as_ref().map(|problem| (problem.code().as_str(), problem.detail())).unzip();
     match status {
-        500.. if !is_probe => tracing::warn!(request_id = id, method, path = request.path(), status, duration_us, "request failed"),
-        _ => tracing::debug!(request_id = id, method, path = request.path(), status, duration_us, "request"),
+        500.. if !is_probe => {
+            tracing::warn!(request_id = id, method, path = request.path(), status, duration_us, code, detail, "request failed");
+        }
+        _ => tracing::debug!(request_id = id, method, path = request.path(), status, duration_us, code, "request"),
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_told_from_its_port() {
+        for (called, name) in
+            [("localhost:80", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::1]:8080", "::1"), ("evil.test:1", "evil.test")]
+        {
+            assert_eq!(host_name(called), name);
+        }
+    }
 }

@@ -188,6 +188,12 @@ impl Problem {
         self.code
     }
 
+    /// What went wrong with this very request.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The answer to `request`, with everything a client wants to know.
     pub(crate) fn respond(&self, request: &HttpRequest, request_id: &str) -> HttpResponse {
         let (code, status, title) = self.code.parts();

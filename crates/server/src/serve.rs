@@ -11,8 +11,8 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App as HttpApp, HttpServer, web};
 use dunnage_files::Files;
-use dunnage_store::{JobFilter, SqliteStore, StateLimits, Store, StoreError};
-use dunnage_types::{FileAddress, JobState, VersionState};
+use dunnage_store::{BUSY_TIMEOUT, FolderLock, JobFilter, SqliteStore, StateLimits, Store, StoreError};
+use dunnage_types::{FileAddress, JobState, ModelVersion, VersionState};
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
 
 use crate::app::{App, Parts};
@@ -68,10 +68,12 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let data_dir = &config.storage.data_dir;
     let cannot_use = |what: &'static str, path: PathBuf| move |source| ServeError::Folder { what, path, source };
 
-    let store = open_store(&config)?;
-    let artifacts_dir = data_dir.join("artifacts");
+    let lock = FolderLock::take(data_dir)?;
+    // Before the database, which cannot be opened on a disk that an unfinished artifact has filled.
+    let artifacts_dir = data_dir.join("artifacts").join(config.service.name.as_str());
     let artifacts = Artifacts::open(&artifacts_dir).map_err(cannot_use("artifacts", artifacts_dir.clone()))?;
-    let uploads_dir = data_dir.join("uploads");
+    let store = open_store(lock, &config)?;
+    let uploads_dir = data_dir.join("uploads").join(config.service.name.as_str());
     let files_root = config.storage.files_root.as_deref();
     let files =
         Files::new(files_root, &uploads_dir).map_err(cannot_use("files", files_root.map_or(uploads_dir.clone(), PathBuf::from)))?;
@@ -115,9 +117,10 @@ fn refuse_unguarded(config: &Config) -> Result<(), ServeError> {
     if http.host.is_loopback() || http.allow_anonymous { Ok(()) } else { Err(ServeError::Unguarded(http.host)) }
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServeError> {
+fn open_store(lock: FolderLock, config: &Config) -> Result<Arc<dyn Store>, ServeError> {
     let limits = StateLimits { value_bytes: config.storage.state_value_bytes, ..StateLimits::default() };
-    let store = SqliteStore::open(&config.storage.data_dir, config.service.name.clone(), limits)?;
+    let service = config.service.name.clone();
+    let store = SqliteStore::open_locked(lock, &config.storage.data_dir, service, limits, BUSY_TIMEOUT)?;
     Ok(Arc::new(store))
 }
 
@@ -145,14 +148,27 @@ async fn sweep_uploads(store: &dyn Store, files: &Files) -> Result<(), ServeErro
 
 /// Removes artifacts that no version needs: of training that was cut off after them, or of versions that cannot be loaded.
 async fn sweep_artifacts(store: &dyn Store, artifacts: &Artifacts) -> Result<(), ServeError> {
-    let versions = store.versions().await?;
-    let ready = versions.into_iter().filter(|version| version.state == VersionState::Ready);
+    let mut ready = Vec::new();
+    for version in store.versions().await?.into_iter().filter(|version| version.state == VersionState::Ready) {
+        if version.active || was_trained(store, &version).await? {
+            ready.push(version);
+        } else {
+            store.mark_bad(version.version, "its training was cut off").await?;
+        }
+    }
+    let ready = ready.into_iter();
     match artifacts.sweep(&ready.map(|version| version.artifact).collect::<Vec<_>>()) {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "artifacts that no version needs were removed"),
         Err(error) => tracing::warn!(%error, "artifacts that no version needs cannot be removed"),
     }
     Ok(())
+}
+
+/// Whether the job of a version ended well with it, as far as the job is still known.
+async fn was_trained(store: &dyn Store, version: &ModelVersion) -> Result<bool, ServeError> {
+    let job = store.job(version.job).await?;
+    Ok(job.is_none_or(|job| job.state == JobState::Done && job.version == Some(version.version)))
 }
 
 fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSettings {
@@ -165,6 +181,7 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
         workers: workers.serving,
         max_batch: workers.max_batch,
         max_wait: workers.max_wait,
+        timeout: workers.timeout,
         max_queue: workers.max_queue,
         load_timeout: workers.load_timeout,
     }

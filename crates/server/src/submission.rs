@@ -26,7 +26,7 @@ const MAX_FIELD_BYTES: usize = 1 << 20;
 
 /// The body of `/train`, `/input` and `/output`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object with `Files`")]
 pub(crate) struct Body {
     /// The files, as `s3://bucket/key` or `file:///absolute/path`. At least one. `files` is understood too.
     #[serde(rename = "Files", alias = "files")]
@@ -69,13 +69,13 @@ impl Submission {
     pub(crate) async fn read(app: &App, request: &HttpRequest, mut payload: web::Payload, keep: Keep) -> Result<Self, Problem> {
         let limits = &app.config.http;
         refuse_encoded(request.headers())?;
-        let submission = match content_type(request.headers()) {
+        let submission = match content_type(request.headers()).as_str() {
             "application/json" => {
                 let bytes = read_whole(request, &mut payload, limits.max_body_bytes).await?;
                 Self::from_body(parse(&bytes)?)?
             }
             "multipart/form-data" => {
-                refuse_announced(request, limits.max_upload_bytes)?;
+                refuse_announced(request, limits.max_upload_bytes, "--max-upload")?;
                 let form = Multipart::new(request.headers(), payload.into_inner());
                 Self::from_form(app, form, keep).await?
             }
@@ -124,7 +124,8 @@ impl Submission {
                     if upload.files().len() >= app.config.http.max_files {
                         return Err(too_many(app.config.http.max_files));
                     }
-                    receive_file(&mut upload, &file_name, field, &mut budget, keep).await?;
+                    receive_file(&mut upload, &file_name, field, &mut budget).await?;
+                    upload = end_file(upload, keep).await?;
                 }
                 ("Params", None) => text.params = parse_params(&receive_text(field).await?)?,
                 ("Key", None) => text.key = Some(receive_text(field).await?),
@@ -132,7 +133,7 @@ impl Submission {
             }
         }
         if keep == Keep::Durably {
-            upload.sync().map_err(disk_problem)?;
+            upload = elsewhere(upload, |upload| upload.sync()).await?;
         }
         let mut digest = Sha256::new();
         upload.files().iter().for_each(|(_, contents)| digest.update(contents));
@@ -158,10 +159,10 @@ fn is_key(key: &str) -> bool {
     !key.is_empty() && key.len() <= MAX_KEY_BYTES && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
-/// The media type without its parameters; empty when there is none.
-fn content_type(headers: &HeaderMap) -> &str {
+/// The media type without its parameters, in lower case; empty when there is none.
+fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn unsupported(found: &str) -> Problem {
@@ -182,13 +183,13 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Refuses a body that says itself that it is too long, before a byte of it is read.
-fn refuse_announced(request: &HttpRequest, limit: u64) -> Result<(), Problem> {
+fn refuse_announced(request: &HttpRequest, limit: u64, flag: &str) -> Result<(), Problem> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|announced| announced > limit) { Err(too_large(limit)) } else { Ok(()) }
+    if announced.is_some_and(|announced| announced > limit) { Err(too_large(limit, flag)) } else { Ok(()) }
 }
 
-fn too_large(limit: u64) -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("a body of this kind may have {limit} bytes (`--max-body`, `--max-upload`)"))
+fn too_large(limit: u64, flag: &str) -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("a body of this kind may have {limit} bytes (`{flag}`)"))
 }
 
 fn too_many(limit: usize) -> Problem {
@@ -201,12 +202,12 @@ fn unknown_field(name: &str) -> Problem {
 }
 
 async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: usize) -> Result<BytesMut, Problem> {
-    refuse_announced(request, limit as u64)?;
+    refuse_announced(request, limit as u64, "--max-body")?;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| payload_problem(&error))?;
         if body.len() + chunk.len() > limit {
-            return Err(too_large(limit as u64));
+            return Err(too_large(limit as u64, "--max-body"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -277,7 +278,7 @@ fn file_name(field: &Field) -> Option<String> {
     field.content_disposition()?.get_filename().map(str::to_owned)
 }
 
-async fn receive_file(upload: &mut Upload, name: &str, mut field: Field, budget: &mut u64, keep: Keep) -> Result<(), Problem> {
+async fn receive_file(upload: &mut Upload, name: &str, mut field: Field, budget: &mut u64) -> Result<(), Problem> {
     upload.begin_file(name).map_err(disk_problem)?;
     while let Some(chunk) = field.next().await {
         let chunk = chunk.map_err(form_problem)?;
@@ -286,7 +287,23 @@ async fn receive_file(upload: &mut Upload, name: &str, mut field: Field, budget:
             .ok_or_else(|| Problem::new(Code::BodyTooLarge, "the uploaded files are too large in all (`--max-upload`)"))?;
         upload.write(&chunk).map_err(disk_problem)?;
     }
-    upload.end_file(keep == Keep::Durably).map_err(disk_problem)
+    Ok(())
+}
+
+async fn end_file(mut upload: Upload, keep: Keep) -> Result<Upload, Problem> {
+    match keep {
+        Keep::Durably => elsewhere(upload, |upload| upload.end_file(true)).await,
+        Keep::Briefly => upload.end_file(false).map(|()| upload).map_err(disk_problem),
+    }
+}
+
+/// Waits for the disk on a thread where nobody else waits.
+async fn elsewhere(
+    mut upload: Upload,
+    work: impl FnOnce(&mut Upload) -> std::io::Result<()> + Send + 'static,
+) -> Result<Upload, Problem> {
+    let done = tokio::task::spawn_blocking(move || work(&mut upload).map(|()| upload)).await;
+    done.map_err(std::io::Error::other).flatten().map_err(disk_problem)
 }
 
 async fn receive_text(mut field: Field) -> Result<String, Problem> {
@@ -294,7 +311,7 @@ async fn receive_text(mut field: Field) -> Result<String, Problem> {
     while let Some(chunk) = field.next().await {
         bytes.extend_from_slice(&chunk.map_err(form_problem)?);
         if bytes.len() > MAX_FIELD_BYTES {
-            return Err(too_large(MAX_FIELD_BYTES as u64));
+            return Err(Problem::new(Code::BodyTooLarge, format!("a text field of a form may have {MAX_FIELD_BYTES} bytes")));
         }
     }
     String::from_utf8(bytes).map_err(|_| Problem::new(Code::BodyMalformed, "a text field of the form is not UTF-8"))

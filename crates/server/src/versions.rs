@@ -4,16 +4,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dunnage_protocol::Artifact;
 use dunnage_store::{Finish, Lease, StoreError};
 use dunnage_types::{ModelVersion, Version};
+use dunnage_workers::{Interrupt, Standby};
 use serde_json::Value;
+use tokio::sync::watch;
 
-use crate::app::App;
+use crate::app::{App, killed};
+use crate::jobs::persist;
 use crate::problem::{Code, Problem, chain};
 
 /// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them.
 ///
-/// Loading the new version may take long; it is given up when `killed` ends.
+/// Loading the new version may take long; it is given up when the attempt is killed.
 ///
 /// # Errors
 ///
@@ -22,35 +26,81 @@ pub(crate) async fn publish_and_finish(
     app: &Arc<App>,
     lease: Lease,
     result: Value,
-    killed: impl Future<Output = ()>,
+    interrupts: &watch::Receiver<Interrupt>,
 ) -> Result<Version, PublishError> {
-    let _turn = app.taking_over.lock().await;
-    let artifact = complete(app, lease).await.map_err(PublishError::Disk)?;
-    let version = app.store.publish(lease, &artifact).await?;
-    let artifact = app.artifacts.of(&unpublished(lease, version, artifact));
-    let prepared = tokio::select! {
-        prepared = app.pool.prepare(Some(artifact)) => Some(prepared),
-        () = killed => None,
+    let _turn = tokio::select! {
+        turn = app.taking_over.lock() => turn,
+        () = killed(interrupts.clone()) => return Err(PublishError::Killed),
     };
-    let standby = match prepared {
-        Some(Ok(standby)) => standby,
-        Some(Err(reason)) => {
-            app.store.mark_bad(version, &reason).await?;
-            return Err(PublishError::Unusable { version, reason });
-        }
-        None => {
-            app.store.mark_bad(version, "its job was ended before it could be loaded").await?;
-            return Err(PublishError::Killed);
+    let (version, artifact) = publish(app, lease, interrupts).await?;
+    let standby = match prepare(app, artifact, interrupts).await {
+        Ok(standby) => standby,
+        Err(unready) => {
+            let reason = unready.as_deref().unwrap_or("its job was ended before it could be loaded");
+            persist(interrupts, || app.store.mark_bad(version, reason)).await?;
+            let unusable = |reason| PublishError::Unusable { version, reason };
+            return Err(unready.map_or(PublishError::Killed, unusable));
         }
     };
     let finish = Finish::Done { result, activate: Some(version) };
-    if let Err(error) = app.pool.take_over(standby, app.store.finish(lease, finish)).await {
+    if let Err(error) = take_over(app, standby, lease, &finish, interrupts).await {
         // It was trained by an attempt that does not count.
         app.store.mark_bad(version, "its job did not end well").await?;
         return Err(error.into());
     }
     tracing::info!(%version, job = %lease.job, "a new version serves");
     Ok(version)
+}
+
+/// Makes a version of what an attempt has written.
+async fn publish(
+    app: &Arc<App>,
+    lease: Lease,
+    interrupts: &watch::Receiver<Interrupt>,
+) -> Result<(Version, Artifact), PublishError> {
+    let name = complete(app, lease).await.map_err(PublishError::Disk)?;
+    match persist(interrupts, || app.store.publish(lease, &name)).await {
+        Ok(version) => Ok((version, app.artifacts.of(&unpublished(lease, version, name)))),
+        Err(error) => {
+            // It may be what fills the disk, so that nothing can be written.
+            if let Err(error) = app.artifacts.abandon(&name) {
+                tracing::warn!(%error, name, "an artifact that could not be published cannot be removed");
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Loads a version; the error is why it cannot be loaded, or `None` if the attempt was killed meanwhile.
+async fn prepare(app: &App, artifact: Artifact, interrupts: &watch::Receiver<Interrupt>) -> Result<Standby, Option<String>> {
+    tokio::select! {
+        prepared = app.pool.prepare(Some(artifact)) => prepared.map_err(Some),
+        () = killed(interrupts.clone()) => Err(None),
+    }
+}
+
+/// Has a version that is loaded take over when the end of its job is committed. While the database is away, the workers that
+/// served before go on between the tries.
+async fn take_over(
+    app: &App,
+    standby: Standby,
+    lease: Lease,
+    finish: &Finish,
+    interrupts: &watch::Receiver<Interrupt>,
+) -> Result<(), StoreError> {
+    let waiting = tokio::sync::Mutex::new(Some(standby));
+    let attempt = || async {
+        let mut waiting = waiting.lock().await;
+        let Some(standby) = waiting.take() else { return Ok(()) };
+        match app.pool.take_over(standby, app.store.finish(lease, finish.clone())).await {
+            Ok(()) => Ok(()),
+            Err((standby, error)) => {
+                *waiting = Some(standby);
+                Err(error)
+            }
+        }
+    };
+    persist(interrupts, attempt).await
 }
 
 /// Writing out a large artifact takes long, and would hold up everything else on this thread.
@@ -74,7 +124,7 @@ pub(crate) async fn activate(app: &App, version: Version) -> Result<(), Problem>
     }
     let unusable = |reason| Problem::new(Code::VersionBad, format!("version {version} cannot be loaded: {reason}"));
     let standby = app.pool.prepare(Some(app.artifacts.of(wanted))).await.map_err(unusable)?;
-    app.pool.take_over(standby, app.store.activate(version)).await?;
+    app.pool.take_over(standby, app.store.activate(version)).await.map_err(|(_, error)| error)?;
     tracing::info!(%version, "an earlier version was activated and serves");
     Ok(())
 }
@@ -88,7 +138,7 @@ pub(crate) async fn reload(app: &App) -> Result<(), String> {
     let _turn = app.taking_over.lock().await;
     let active = app.store.active().await.map_err(|error| chain(&error))?;
     let standby = app.pool.prepare(active.map(|version| app.artifacts.of(&version))).await?;
-    app.pool.take_over(standby, async { Ok::<_, String>(()) }).await?;
+    app.pool.take_over(standby, async { Ok::<_, String>(()) }).await.map_err(|(_, error)| error)?;
     app.reloads.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }

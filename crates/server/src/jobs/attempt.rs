@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::host::JobHost;
 use super::keeper;
+use super::persistence::persist;
 use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
@@ -41,26 +42,39 @@ enum Ending {
 /// back, or will be rescued; wait before claiming another.
 pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob) -> Result<(), String> {
     let ClaimedJob { job, lease } = claimed;
+    if app.is_stopping() {
+        return release(app, lease).await;
+    }
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     let (interrupt, interrupts) = watch::channel(Interrupt::None);
-    app.running.add(job.id, interrupt.clone());
+    app.running.add(lease, interrupt.clone());
     let keeper = keeper::keep(Arc::clone(app), lease, interrupt);
     let recorder = Recorder::start(Arc::clone(&app.store), lease, app.config.jobs.max_log_lines);
     let host = Arc::new(JobHost::new(Arc::clone(app), lease, job.kind, recorder.sender()));
 
     let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
     let interrupted = *interrupts.borrow();
-    let ending = ran.map_or_else(Err, |ran| Ok(judge(app, &job, ran, interrupted, &host)));
+    let failure = failure_outside(&ran, interrupted);
+    if let Some(failure) = &failure {
+        runner.tell_once(job.id, failure, |message| host.say(LogLevel::Error, message));
+    }
+    let ending = ran.map_or(Ending::Release, |ran| judge(app, &job, ran, interrupted, &host));
     let made_artifact = host.made_artifact();
     drop(host);
     recorder.finish().await;
-    let recorded = match ending {
-        Ok(ending) => record(app, &job, lease, ending, made_artifact, interrupts).await,
-        Err(failure) => release(app, lease).await.and(Err(failure)),
-    };
+    let recorded = record(app, &job, lease, ending, made_artifact, &interrupts).await;
     keeper.abort();
-    app.running.remove(job.id);
-    recorded
+    app.running.remove(lease);
+    recorded.and(failure.map_or(Ok(()), Err))
+}
+
+/// What kept the job from being run at all, though nobody had wanted it to stop.
+fn failure_outside(ran: &Result<Ran, String>, interrupted: Interrupt) -> Option<String> {
+    match ran {
+        Err(failure) => Some(failure.clone()),
+        Ok(Ran::NotStarted) if interrupted == Interrupt::None => Some("no serving worker took the job up".to_owned()),
+        Ok(_) => None,
+    }
 }
 
 /// Fetches the files and has a worker run the script. The error is a failure outside of the job.
@@ -108,7 +122,8 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
         _ if interrupted == Interrupt::Kill => Ending::Superseded,
         Ran::NotStarted => Ending::Release,
         Ran::Unfetched(problem) => {
-            let error = JobError { code: problem.code().as_str().to_owned(), message: problem.to_string(), traceback: None };
+            let error =
+                JobError { code: problem.code().as_str().to_owned(), message: problem.detail().to_owned(), traceback: None };
             host.say(LogLevel::Error, error.message.clone());
             Ending::Finish(Finish::Failed(error))
         }
@@ -154,42 +169,34 @@ async fn record(
     lease: Lease,
     ending: Ending,
     made_artifact: bool,
-    mut interrupts: watch::Receiver<Interrupt>,
+    interrupts: &watch::Receiver<Interrupt>,
 ) -> Result<(), String> {
+    let publishes = made_artifact && job.kind == JobKind::Train && matches!(ending, Ending::Returned(_));
+    if !publishes {
+        // First of all: it may be what fills the disk, so that nothing can be written.
+        discard(app, lease);
+    }
     let finish = match ending {
         Ending::Release => return release(app, lease).await,
         Ending::Superseded => {
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
-            return discard(app, lease);
+            return Ok(());
         }
-        Ending::Returned(result) if made_artifact && job.kind == JobKind::Train => {
-            let killed = async {
-                // An error would mean that nobody is left who could kill it.
-                if interrupts.wait_for(|wanted| *wanted == Interrupt::Kill).await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            match versions::publish_and_finish(app, lease, result, killed).await {
-                Ok(_) => {
-                    ended(app, job, &Finish::Done { result: Value::Null, activate: None });
-                    return Ok(());
-                }
-                Err(PublishError::Store(error)) => return after_refusal(job, error),
-                Err(PublishError::Killed) => return release(app, lease).await,
-                Err(error) => {
-                    Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None })
-                }
+        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, lease, result, interrupts).await {
+            Ok(_) => {
+                ended(app, job, &Finish::Done { result: Value::Null, activate: None });
+                return Ok(());
             }
-        }
+            Err(PublishError::Store(error)) => return after_refusal(job, error),
+            Err(PublishError::Killed) => return release(app, lease).await,
+            Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
+        },
         Ending::Returned(result) => Finish::Done { result, activate: None },
         Ending::Finish(finish) => finish,
     };
-    match app.store.finish(lease, finish.clone()).await {
+    match persist(interrupts, || app.store.finish(lease, finish.clone())).await {
         Ok(()) => ended(app, job, &finish),
         Err(error) => return after_refusal(job, error),
-    }
-    if made_artifact {
-        discard(app, lease)?;
     }
     Ok(())
 }
@@ -197,7 +204,7 @@ async fn record(
 async fn release(app: &Arc<App>, lease: Lease) -> Result<(), String> {
     match app.store.release(lease).await {
         // It was cancelled or rescued meanwhile, which is as good.
-        Ok(()) | Err(StoreError::Superseded(_)) => discard(app, lease),
+        Ok(()) | Err(StoreError::Superseded(_)) => Ok(()),
         Err(error) => Err(chain(&error)),
     }
 }
@@ -214,8 +221,10 @@ fn after_refusal(job: &Job, error: StoreError) -> Result<(), String> {
     }
 }
 
-fn discard(app: &App, lease: Lease) -> Result<(), String> {
-    app.artifacts.discard(lease).map_err(|error| format!("an unfinished artifact cannot be removed: {error}"))
+fn discard(app: &App, lease: Lease) {
+    if let Err(error) = app.artifacts.discard(lease) {
+        tracing::warn!(%error, job = %lease.job, "an unfinished artifact cannot be removed; the next start tries again");
+    }
 }
 
 fn ended(app: &App, job: &Job, finish: &Finish) {
@@ -223,6 +232,7 @@ fn ended(app: &App, job: &Job, finish: &Finish) {
         Finish::Done { .. } => JobState::Done,
         Finish::Failed(_) => JobState::Error,
         Finish::Cancelled => JobState::Cancelled,
+        Finish::Retry { .. } if job.attempt >= job.max_attempts => JobState::Error,
         Finish::Retry { error, .. } => {
             app.metrics.job_retried();
             tracing::warn!(job = %job.id, attempt = job.attempt, error = %error.message, "attempt failed; the job may be tried again");

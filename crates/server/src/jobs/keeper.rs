@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::app::App;
+use crate::app::{App, escalate};
 use crate::problem::chain;
 
 /// Renews `lease` until it is aborted.
@@ -46,15 +46,4 @@ pub(crate) fn keep(app: Arc<App>, lease: Lease, interrupt: watch::Sender<Interru
 /// A tenth is left for the worker to be killed in.
 fn trusted(lease: Duration) -> Duration {
     lease.mul_f64(0.9)
-}
-
-/// Never takes an interruption back.
-fn escalate(interrupt: &watch::Sender<Interrupt>, wanted: Interrupt) {
-    interrupt.send_if_modified(|current| {
-        let escalates = *current != wanted && *current != Interrupt::Kill;
-        if escalates {
-            *current = wanted;
-        }
-        escalates
-    });
 }

@@ -5,6 +5,7 @@
 mod attempt;
 mod host;
 mod keeper;
+mod persistence;
 mod recorder;
 mod runner;
 
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::problem::chain;
+pub(crate) use persistence::persist;
 use runner::{Runner, Workers};
 
 /// The longest wait between two looks at the queue; hints make the usual one shorter.
@@ -29,7 +31,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 /// How many ended jobs are removed in one step, so that no step blocks others for long.
-const PRUNE_BATCH: u32 = 500;
+const PRUNE_BATCH: u32 = 25;
 
 /// The tasks that run the jobs of one server.
 pub(crate) struct Loop {
@@ -61,7 +63,7 @@ impl Loop {
         self.stop.send_replace(true);
         let ended = async { while self.slots.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, ended).await.is_err() {
-            app.running.interrupt_all(dunnage_workers::Interrupt::Kill);
+            app.running.kill_all();
             while self.slots.join_next().await.is_some() {}
         }
     }

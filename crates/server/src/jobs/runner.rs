@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dunnage_protocol::{Load, Outcome, Role, Run};
-use dunnage_types::Version;
+use dunnage_types::{JobId, Version};
 use dunnage_workers::{Host, Interrupt, JobLost, Lost, Worker};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ use crate::problem::{Problem, chain};
 pub(crate) struct Runner {
     app: Arc<App>,
     workers: Workers,
+    /// What a job's log was last told of why it waits.
+    told: Option<(JobId, String)>,
 }
 
 /// Which workers a slot uses.
@@ -50,7 +52,7 @@ pub(crate) enum Ran {
 
 impl Runner {
     pub(crate) fn new(app: Arc<App>, workers: Workers) -> Self {
-        Self { app, workers }
+        Self { app, workers, told: None }
     }
 
     /// Has a worker run the script.
@@ -84,6 +86,15 @@ impl Runner {
                 Ok(Ran::Ended(outcome))
             }
             Err(lost) => Ok(Ran::Lost(lost)),
+        }
+    }
+
+    /// Tells a job why it waits, unless that is what it was told last.
+    pub(crate) fn tell_once(&mut self, job: JobId, failure: &str, tell: impl FnOnce(String)) {
+        let told = Some((job, failure.to_owned()));
+        if self.told != told {
+            tell(format!("the job waits: {failure}"));
+            self.told = told;
         }
     }
 

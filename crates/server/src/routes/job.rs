@@ -3,7 +3,6 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use dunnage_store::Cancelled;
 use dunnage_types::{FileAddress, JobState, JsonObject, LogLine};
-use dunnage_workers::Interrupt;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -40,7 +39,7 @@ pub(crate) async fn get(app: web::Data<App>, id: web::Path<String>) -> Result<Ht
     Ok(HttpResponse::Ok().json(JobBody { status: StatusBody::from(job), files, params }))
 }
 
-/// Cancels a job: at once while it waits, soon while it runs.
+/// Cancels a job: at once while it waits, soon while it runs. A job that has done its work before it hears of it ends as done.
 #[utoipa::path(
     delete, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job")),
     responses(
@@ -54,7 +53,7 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Result
     let cancelled = app.store.cancel(id).await?;
     let mut response = match cancelled {
         Cancelled::Requested => {
-            app.running.interrupt(id, Interrupt::Cancel);
+            app.running.cancel(id);
             HttpResponse::Accepted()
         }
         Cancelled::Now | Cancelled::Already(JobState::Cancelled) => HttpResponse::Ok(),

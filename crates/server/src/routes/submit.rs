@@ -1,8 +1,11 @@
 //! `POST /train` and `POST /input`: commit a job, and answer with its id.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use dunnage_store::{Enqueued, NewJob};
+use dunnage_files::Upload;
+use dunnage_store::{Enqueued, NewJob, Store, StoreError};
 use dunnage_types::{JobId, JobKind};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -61,16 +64,26 @@ async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: J
         idempotency,
         max_attempts: app.config.jobs.max_attempts,
     };
-    let job_id = match app.store.enqueue(job).await? {
-        Enqueued::Created(id) => {
-            submission.upload.into_iter().for_each(dunnage_files::Upload::keep);
-            id
-        }
-        // The files came along a second time; the job has the first.
-        Enqueued::Existing(id) => id,
-    };
+    // In a task of its own: a client that hangs up must not part a committed job from its files.
+    let enqueued = tokio::spawn(enqueue(Arc::clone(&app.store), job, submission.upload)).await;
+    let job_id = enqueued.map_err(|error| {
+        tracing::error!(%error, "submitting a job failed");
+        Problem::new(Code::Internal, "the job could not be submitted; the server's log says why")
+    })??;
     let location = format!("/status?jobId={job_id}");
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(Accepted { job_id }))
+}
+
+/// Commits a job, and keeps the files that came along for it.
+async fn enqueue(store: Arc<dyn Store>, job: NewJob, upload: Option<Upload>) -> Result<JobId, StoreError> {
+    match store.enqueue(job).await? {
+        Enqueued::Created(id) => {
+            upload.into_iter().for_each(Upload::keep);
+            Ok(id)
+        }
+        // The files came along a second time; the job has the first.
+        Enqueued::Existing(id) => Ok(id),
+    }
 }
 
 /// Refuses a job that could only fail, as far as is known by now.
