@@ -61,6 +61,16 @@ pub(crate) enum Failed {
     ShuttingDown,
 }
 
+impl Work {
+    /// Whether somebody still waits for it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        match self {
+            Self::Output(pending) => !pending.respond.is_closed(),
+            Self::Job(job) => !job.respond.is_closed(),
+        }
+    }
+}
+
 impl Pending {
     /// Whether somebody still waits for the answer, and there is time left for one.
     fn is_wanted(&self) -> bool {
@@ -151,7 +161,7 @@ mod tests {
         let mut waiting = Vec::new();
         for name in ["b", "c", "d"] {
             let (pending, response) = pending(name, Duration::from_secs(9));
-            assert!(queue.push(Work::Output(pending)).is_ok());
+            assert!(queue.push(Work::Output(pending), Work::is_wanted).is_ok());
             waiting.push(response);
         }
         let (first, _response) = pending("a", Duration::from_secs(9));
@@ -164,7 +174,7 @@ mod tests {
         let queue = Queue::new(10);
         let (late, late_response) = pending("late", Duration::ZERO);
         let (gone, _) = pending("gone", Duration::from_secs(9));
-        assert!(queue.push(Work::Output(gone)).is_ok());
+        assert!(queue.push(Work::Output(gone), Work::is_wanted).is_ok());
         assert!(gather(late, &queue, LIMITS, &mut serving()).await.is_empty());
         assert!(matches!(late_response.await, Ok(Err(Failed::DeadlinePassed))));
     }

@@ -89,7 +89,7 @@ impl Pool {
         self.refuse_if_hopeless()?;
         let (respond, response) = oneshot::channel();
         let pending = Pending { request, deadline, respond };
-        self.shared.queue.push(Work::Output(pending)).map_err(|_| OutputError::QueueFull)?;
+        self.shared.queue.push(Work::Output(pending), Work::is_wanted).map_err(|_| OutputError::QueueFull)?;
         match tokio::time::timeout_at(deadline, response).await {
             Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size }))) => Ok(Served { vector, version, batch_size }),
             Ok(Ok(Ok(Answered { vector: Err(error), .. }))) => Err(OutputError::Script(error)),
@@ -119,7 +119,7 @@ impl Pool {
         let taken_up = Arc::new(AtomicBool::new(false));
         let given_up = give_up(interrupt.clone(), Arc::clone(&taken_up));
         let job = PendingJob { run, timeout, host, interrupt, cancel_grace, taken_up, respond };
-        self.shared.queue.push(Work::Job(Box::new(job))).map_err(|_| JobLost::NotStarted)?;
+        self.shared.queue.push(Work::Job(Box::new(job)), Work::is_wanted).map_err(|_| JobLost::NotStarted)?;
         tokio::select! {
             biased;
             outcome = response => Ok(outcome.map_err(|_| JobLost::NotStarted)??),

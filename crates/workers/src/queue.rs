@@ -18,10 +18,13 @@ impl<T> Queue<T> {
         Self { items: Mutex::new(VecDeque::new()), capacity, arrived: Notify::new() }
     }
 
-    /// Appends an item, or gives it back when the queue is full.
-    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+    /// Appends an item, or gives it back when the queue is full of items that are still wanted.
+    pub(crate) fn push(&self, item: T, is_wanted: impl Fn(&T) -> bool) -> Result<(), T> {
         {
             let mut items = self.lock();
+            if items.len() >= self.capacity {
+                items.retain(is_wanted);
+            }
             if items.len() >= self.capacity {
                 return Err(item);
             }
@@ -89,10 +92,13 @@ mod tests {
     #[test]
     fn a_full_queue_gives_the_item_back() {
         let queue = Queue::new(1);
-        assert_eq!(queue.push(1), Ok(()));
-        assert_eq!(queue.push(2), Err(2));
+        let always = |_: &i32| true;
+        assert_eq!(queue.push(1, always), Ok(()));
+        assert_eq!(queue.push(2, always), Err(2));
         assert_eq!(queue.pop_if(|_| true), Some(1));
-        assert_eq!(queue.push(3), Ok(()));
+        assert_eq!(queue.push(3, always), Ok(()));
+        assert_eq!(queue.push(4, |item| *item != 3), Ok(()), "what nobody wants any more makes room");
+        assert_eq!(queue.pop_if(|_| true), Some(4));
     }
 
     #[tokio::test]
@@ -108,7 +114,7 @@ mod tests {
             }
         };
         let takers = [tokio::spawn(taker(Arc::clone(&queue))), tokio::spawn(taker(Arc::clone(&queue)))];
-        (1..=100).chain([0, 0]).for_each(|item| queue.push(item).unwrap());
+        (1..=100).chain([0, 0]).for_each(|item| queue.push(item, |_| true).unwrap());
         let mut total = 0;
         for taker in takers {
             total += taker.await.unwrap();

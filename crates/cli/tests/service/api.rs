@@ -77,7 +77,7 @@ fn files_may_come_along_with_the_request(language: Language) {
     }
     let form = Request::new("POST", "/output").form(&files, &[("Params", "{\"case\": \"contents\"}")]);
     assert_eq!(vector(&service.send(&form)), [49.0, 44.0, 50.0]);
-    let uploads = setup.folder().join("data/uploads");
+    let uploads = setup.data("uploads");
     let left = || std::fs::read_dir(&uploads).unwrap().count();
     crate::census::eventually("uploads are removed", std::time::Duration::from_secs(5), || (left() == 0).then_some(()));
 }

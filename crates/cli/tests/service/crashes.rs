@@ -152,3 +152,72 @@ fn a_full_queue_refuses_and_recovers() {
     answers_again(&service, &setup);
     assert!(service.get("/metrics").text().contains("status=\"503\""));
 }
+
+/// A script that cannot be loaded, but takes its time to say so.
+const BROKEN: &str = "import time\ntime.sleep(1)\nraise RuntimeError('not today')\n";
+
+#[test]
+fn who_waits_for_the_first_worker_hears_why_there_is_none() {
+    let setup = Setup::inline(Language::Python, "broken", BROKEN).flags(&["--timeout", "60s"]);
+    let service = setup.launch();
+    let answered = service.post("/output", &setup.body(json!({})));
+    answered.expect_problem(503, "worker_unavailable");
+    assert!(answered.text().contains("not today"), "{}", answered.text());
+}
+
+#[test]
+fn a_job_that_waits_for_a_worker_says_so_and_can_be_cancelled() {
+    for job_workers in ["0", "1"] {
+        let setup = Setup::inline(Language::Python, "broken", BROKEN).flags(&["--job-workers", job_workers, "--grace", "1s"]);
+        let service = setup.launch();
+        let job = service.submit("/input", &setup.body(json!({})));
+        if job_workers == "1" {
+            let told = || service.get(&format!("/jobs/{job}/logs")).text().contains("the job waits").then_some(());
+            eventually("the job's log says why it waits", Duration::from_secs(20), told);
+        }
+        service.send(&Request::new("DELETE", &format!("/jobs/{job}")));
+        assert_eq!(service.ended(&job)["state"], "cancelled");
+        service.submit("/input", &setup.body(json!({})));
+        let (status, log) = service.terminate();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[test]
+fn many_cancellations_do_not_put_off_the_end_of_a_job() {
+    let setup = Setup::new(Language::Python, "calls").flags(&["--cancel-grace", "500ms"]);
+    let service = setup.start();
+    let job = service.submit("/input", &setup.body(json!({"case": "stubborn"})));
+    service.wait_for(&job, "it runs", |status| status["progress"]["message"] == "waiting");
+    for _ in 0..400 {
+        service.send(&Request::new("DELETE", &format!("/jobs/{job}")));
+    }
+    assert_eq!(service.ended(&job)["state"], "cancelled");
+}
+
+#[test]
+fn a_worker_that_does_not_read_is_replaced() {
+    let setup = Setup::new(Language::Python, "calls").flags(&["--timeout", "2s"]);
+    let service = setup.start();
+    let worker = service.workers()[0];
+    rustix::process::kill_process(rustix::process::Pid::from_raw(worker).unwrap(), rustix::process::Signal::STOP).unwrap();
+    let large = setup.body(json!({"case": "values", "values": vec![1; 300_000]}));
+    service.post("/output", &large).expect_problem(504, "deadline_exceeded");
+    answers_again(&service, &setup);
+}
+
+#[test]
+fn overload_does_not_kill_the_workers() {
+    let script = "import time\ndef output(files, ctx):\n    time.sleep(0.3)\n    return [1]\n";
+    let setup = Setup::inline(Language::Python, "slow", script).flags(&["--timeout", "1500ms"]);
+    let service = setup.start();
+    let ask = Request::new("POST", "/output").json(&setup.body(json!({})));
+    let mut statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..12).map(|_| scope.spawn(|| (0..2).map(|_| service.send(&ask).status).collect::<Vec<_>>())).collect();
+        asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    statuses.sort_unstable();
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 504)), "{statuses:?}");
+    assert!(statuses.contains(&200), "{statuses:?}");
+    assert!(service.get("/metrics").text().contains("dunnage_workers_lost_total{service=\"slow\"} 0"));
+}

@@ -109,7 +109,7 @@ fn a_waiting_job_is_cancelled_at_once_and_an_ended_one_not_at_all() {
     service.wait_for(&running, "it waits", |status| status["progress"]["message"] == "waiting");
     let upload = Request::new("POST", "/input").form(&[("a", "x")], &[]);
     let waiting = job_id(&service.send(&upload));
-    let uploads = || std::fs::read_dir(setup.folder().join("data/uploads")).unwrap().count();
+    let uploads = || std::fs::read_dir(setup.data("uploads")).unwrap().count();
     assert_eq!(uploads(), 1);
     let cancelled = cancel(&service, &waiting).expect(200);
     assert_eq!((&cancelled["status"], &cancelled["state"]), (&json!("error"), &json!("cancelled")), "{cancelled}");

@@ -86,7 +86,7 @@ fn forms_that_make_no_sense_are_refused() {
     each_call_refuses(&service, 400, "body_malformed", |request| request.body("multipart/form-data", "--cut--"));
     let cut_off = "--cut\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\nhalf";
     each_call_refuses(&service, 400, "body_malformed", |request| request.body("multipart/form-data; boundary=cut", cut_off));
-    assert_eq!(std::fs::read_dir(setup.folder().join("data/uploads")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(setup.data("uploads")).unwrap().count(), 0);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn bodies_beyond_the_limits_are_refused() {
     let address = setup.file("a", "x");
     each_call_refuses(&service, 422, "too_many_files", |request| request.json(&json!({"Files": [address, address, address]})));
     assert_eq!(service.output(&json!({"Files": [address, address]})), [1.0, 1.0]);
-    assert_eq!(std::fs::read_dir(setup.folder().join("data/uploads")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(setup.data("uploads")).unwrap().count(), 0);
 }
 
 #[test]

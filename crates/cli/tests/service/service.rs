@@ -89,6 +89,12 @@ impl Setup {
         &self.script
     }
 
+    /// The service's own part of a folder in its data folder.
+    pub(crate) fn data(&self, what: &str) -> PathBuf {
+        let name = self.script.file_stem().expect("a script has a name");
+        self.folder().join("data").join(what).join(name)
+    }
+
     pub(crate) fn files_root(&self) -> PathBuf {
         self.folder().join("files")
     }

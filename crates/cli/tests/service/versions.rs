@@ -119,7 +119,7 @@ fn training_that_fails_publishes_nothing_and_leaves_no_folder() {
     assert_eq!(service.ended(&job)["error"]["code"], "script_error");
     assert_eq!(service.get("/models").expect(200)["versions"], json!([]));
     assert_eq!(service.output(&setup.body(json!({}))), [1.0]);
-    let artifacts = setup.folder().join("data/artifacts");
+    let artifacts = setup.data("artifacts");
     let left: Vec<_> = std::fs::read_dir(&artifacts).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["pending"]);
     assert_eq!(std::fs::read_dir(artifacts.join("pending")).unwrap().count(), 0);
@@ -132,4 +132,16 @@ fn training_sees_the_version_before_it() {
     let service = setup.start();
     let results: Vec<_> = (0..3).map(|_| service.done("/train", &setup.body(json!({})))["result"].clone()).collect();
     assert_eq!(results, [0, 1, 2]);
+}
+
+#[test]
+fn another_service_in_the_same_folder_keeps_its_hands_off() {
+    let mine = Setup::new(Language::Python, "versions");
+    let service = mine.start();
+    train(&mine, &service, json!(7));
+    service.terminate();
+    let other = mine.with_script(Language::Lua, "return { output = function() return {1} end }").environment("DUNNAGE_NAME", "other");
+    other.start().terminate();
+    let mine = other.with_script(Language::Python, include_str!("scripts/versions.py")).environment("DUNNAGE_NAME", "versions");
+    assert_eq!(served(&mine, &mine.start()), (7.0, "1".to_owned()));
 }
