@@ -46,10 +46,8 @@ impl New {
         }
         let script = files[0].0;
         print(format_args!("made `{shown}` with {}", files.map(|(name, _)| name).join(", ")))?;
-        print(format_args!(
-            "\nNext:\n  cd {}\n  dunnage serve --reload\n\nThen read README.md, and change {script}.",
-            quoted(&shown)
-        ))?;
+        let go_there = if self.folder == Path::new(".") { String::new() } else { format!("  cd {}\n", quoted(&shown)) };
+        print(format_args!("\nNext:\n{go_there}  dunnage serve --reload\n\nThen read README.md, and change {script}."))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -69,8 +67,9 @@ impl New {
     }
 }
 
-/// As a shell wants it when pasted.
+/// As a shell wants it when pasted, and `cd`, to which `-x` is an option.
 fn quoted(path: &str) -> String {
+    let path = if path.starts_with('-') { &format!("./{path}") } else { path };
     let is_plain = |character: char| character.is_alphanumeric() || "._-/".contains(character);
     if path.chars().all(is_plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
@@ -81,7 +80,10 @@ fn service_name(folder: &Path) -> anyhow::Result<ServiceName> {
         Ok(existing) => existing,
         Err(_) => std::path::absolute(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?,
     };
-    Ok(ServiceName::nearest(&absolute.file_name().unwrap_or_default().to_string_lossy()))
+    match absolute.file_name() {
+        Some(name) => Ok(ServiceName::nearest(&name.to_string_lossy())),
+        None => Err(Usage(format!("`{}` has no name that could be the service's; name a folder", folder.display())).into()),
+    }
 }
 
 fn refuse_to_overwrite(folder: &Path, files: &[(&str, String)]) -> Result<(), Usage> {
