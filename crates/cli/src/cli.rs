@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands;
@@ -84,10 +85,11 @@ impl Invocation {
         }
     }
 
-    /// Parses once more, the file's values as defaults. What the file is called was only known after the first time.
+    /// Parses once more, the file's values as defaults. Where the file is was only known after the first time.
     fn with_file(name: &str, first: &ArgMatches, arguments: &[OsString]) -> anyhow::Result<Self> {
-        let file = SettingsFile::read(first.get_one::<PathBuf>("config").map(PathBuf::as_path))?;
-        let command = command().mut_subcommand(name, |of_command| file.as_defaults_of(of_command));
+        let path = |id| first.get_one::<PathBuf>(id).map(PathBuf::as_path);
+        let file = SettingsFile::read(path("config"), path("script"))?;
+        let command = command().mut_subcommand(name, |of_command| with_script(file.as_defaults_of(of_command), file.clone()));
         let matches = command.try_get_matches_from(arguments)?;
         let origins = matches.subcommand().map(|(_, of_command)| origin::origins(of_command, &file)).unwrap_or_default();
         Ok(Self { command: Cli::from_arg_matches(&matches)?.command, origins })
@@ -112,6 +114,12 @@ impl Invocation {
             Command::Completions(command) => command.run(),
         }
     }
+}
+
+/// Lets a folder stand for the script that its own file names.
+fn with_script(command: clap::Command, file: SettingsFile) -> clap::Command {
+    let parser = PathBufValueParser::new().map(move |path: PathBuf| file.script_of(&path).unwrap_or(path));
+    command.mut_arg("script", |script| script.value_parser(parser))
 }
 
 /// The error as it concerns the environment variable it comes from; otherwise clap says it best itself, and exits.

@@ -66,6 +66,7 @@ fn each_layer_is_stronger_than_the_one_below() {
         ("config", "dunnage.toml", "default"),
         ("script", "model.lua", "default"),
         ("name", "model", "default"),
+        ("data-dir", ".dunnage", "default"),
     ] {
         assert_eq!(setting(&printed.stdout, name), (value.to_owned(), origin.to_owned()), "{name}");
     }
@@ -82,6 +83,96 @@ fn the_file_may_be_elsewhere() {
     assert_eq!(settings["script"], expected);
     assert_eq!(settings["config"], serde_json::json!({"value": "etc/gait.toml", "source": "flag"}));
     assert_eq!(settings["runtime"], serde_json::json!({"value": null, "source": "default"}));
+}
+
+#[test]
+fn the_file_beside_the_script_counts_and_no_other() {
+    let folder = folder();
+    assert_eq!(run(folder.path(), &["new", "gait"]).code, Some(0));
+    fs::write(folder.path().join("dunnage.toml"), "name = 'other'\nport = 1\ndata-dir = 'others'").unwrap();
+    fs::create_dir(folder.path().join("bare")).unwrap();
+    fs::write(folder.path().join("bare/model.lua"), "").unwrap();
+    for (script, file, name, port, data_dir, shown) in [
+        ("gait", "gait/dunnage.toml", "gait", "8080", "gait/.dunnage", "gait/model.py"),
+        ("gait/model.py", "gait/dunnage.toml", "gait", "8080", "gait/.dunnage", "gait/model.py"),
+        ("bare", "-", "model", "8080", "bare/.dunnage", "bare/model.lua"),
+    ] {
+        let by_flag = run(folder.path(), &["config", script]);
+        let by_variable = ended(dunnage(folder.path(), &["config"]).env("DUNNAGE_SCRIPT", script).output().unwrap());
+        for printed in [by_flag, by_variable] {
+            let found = ["config", "name", "port", "data-dir", "script"].map(|name| setting(&printed.stdout, name).0);
+            assert_eq!(found, [file, name, port, data_dir, shown], "{script}");
+            assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{script}");
+        }
+    }
+    let named = run(folder.path(), &["config", "gait", "--config", "dunnage.toml"]).stdout;
+    assert_eq!(setting(&named, "name"), ("other".to_owned(), "file (dunnage.toml)".to_owned()));
+    assert!(!folder.path().join("gait/.dunnage").exists());
+}
+
+#[test]
+fn a_folder_stands_for_the_script_its_file_names() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("gait")).unwrap();
+    fs::write(folder.path().join("gait/walk.py"), "").unwrap();
+    fs::write(folder.path().join("gait/dunnage.toml"), "script = 'walk.py'\ndata-dir = 'kept'").unwrap();
+    let printed = run(folder.path(), &["config", "gait"]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    let found = ["script", "name", "data-dir"].map(|name| setting(&printed.stdout, name).0);
+    assert_eq!(found, ["gait/walk.py", "walk", "gait/kept"]);
+}
+
+#[test]
+fn host_names_are_a_list_in_every_layer() {
+    let folder = folder();
+    fs::write(folder.path().join("model.lua"), "").unwrap();
+    fs::write(folder.path().join("dunnage.toml"), "allowed-host = ['a.example', 'b.example']").unwrap();
+    let allowed = |command: &mut std::process::Command| setting(&ended(command.output().unwrap()).stdout, "allowed-host");
+    let from = |names: &str, source: &str| (names.to_owned(), source.to_owned());
+    let mut plain = dunnage(folder.path(), &["config"]);
+    assert_eq!(allowed(&mut plain), from("a.example,b.example", "file (dunnage.toml)"));
+    let by_variable = plain.env("DUNNAGE_ALLOWED_HOST", "c.example,d.example");
+    assert_eq!(allowed(by_variable), from("c.example,d.example", "environment (DUNNAGE_ALLOWED_HOST)"));
+    let mut by_flag = dunnage(folder.path(), &["config", "--allowed-host", "e.example", "--allowed-host", "f.example"]);
+    assert_eq!(allowed(&mut by_flag), from("e.example,f.example", "flag"));
+    fs::write(folder.path().join("dunnage.toml"), "allowed-host = []").unwrap();
+    assert_eq!(allowed(&mut dunnage(folder.path(), &["config"])), from("-", "file (dunnage.toml)"));
+}
+
+#[test]
+fn config_says_what_serve_would_refuse() {
+    let folder = folder();
+    fs::write(folder.path().join("model.lua"), "").unwrap();
+    let ended = run(folder.path(), &["config", "--workers", "0", "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "error: settings: `--workers` must be at least 1\n"));
+    let settings: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(settings["workers"], serde_json::json!({"value": "0", "source": "flag"}));
+}
+
+#[test]
+fn an_unknown_variable_is_only_warned_of() {
+    let folder = folder();
+    fs::write(folder.path().join("model.lua"), "").unwrap();
+    let ended = ended(dunnage(folder.path(), &["config"]).env("DUNNAGE_PROT", "1").output().unwrap());
+    let expected = "warning: the environment variable `DUNNAGE_PROT` is unknown and has no effect; did you mean `DUNNAGE_PORT`?\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), expected));
+}
+
+#[test]
+fn a_folder_for_the_data_that_cannot_be_made_is_told_by_its_flag() {
+    let folder = folder();
+    fs::write(folder.path().join("model.lua"), "").unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    for command in ["config", "serve"] {
+        let ended = run(&root, &[command, "--data-dir", "model.lua/data"]);
+        let blamed = root.join("model.lua");
+        let expected =
+            format!("error: settings: `--data-dir model.lua/data` cannot be made: `{}` is not a folder\n", blamed.display());
+        assert_eq!(ended.stderr, expected, "{command}");
+    }
+    // Even root, whom no permission stops, can make nothing there.
+    let ended = run(&root, &["serve", "--data-dir", "/proc/dunnage"]).stderr;
+    assert!(ended.contains("`--data-dir /proc/dunnage`"), "{ended}");
 }
 
 #[test]
@@ -135,6 +226,20 @@ fn new_makes_a_folder_and_says_what_to_do_next() {
     assert!(toml.contains("script = \"model.lua\"\nname = \"my-gait\"\n"), "{toml}");
     let printed = run(&folder.path().join("My Gait"), &["config"]).stdout;
     assert_eq!(setting(&printed, "name"), ("my-gait".to_owned(), "file (dunnage.toml)".to_owned()));
+}
+
+#[test]
+fn new_says_how_to_go_there() {
+    let folder = folder();
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    for (arguments, next) in [(&["new", "."][..], "\nNext:\n  dunnage"), (&["new", "--", "-x"], "\nNext:\n  cd ./-x\n  dunnage")] {
+        let ended = run(&here, arguments);
+        assert!(ended.code == Some(0) && ended.stdout.contains(next), "{ended:?}");
+    }
+    let ended = run(&here, &["new", "/"]);
+    let expected = "error: `/` has no name that could be the service's; name a folder\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), expected));
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub struct JobConfig {
 /// The files and the database.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
-    /// The folder for everything the server keeps. `--data-dir`, by default `.dunnage`.
+    /// The folder for everything the server keeps. `--data-dir`, by default `.dunnage` beside the script.
     pub data_dir: PathBuf,
     /// The folder below which `file://` addresses are served; none are without it. `--files-root`.
     pub files_root: Option<PathBuf>,

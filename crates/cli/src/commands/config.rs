@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::cli;
 use crate::settings::origin::Origin;
-use crate::settings::{Settings, reference};
+use crate::settings::{Settings, reference, variables};
 use crate::text;
 
 /// Show every setting of `serve` and where its value came from
@@ -16,7 +16,9 @@ use crate::text;
 Examples:
   dunnage config
   DUNNAGE_PORT=9000 dunnage config --workers 4
-  dunnage config --json | jq .port")]
+  dunnage config --json | jq .port
+
+It exits with 1 if `serve` would refuse the settings.")]
 pub(crate) struct Config {
     /// Print JSON
     #[arg(long)]
@@ -34,23 +36,41 @@ enum Reference {
     Env,
 }
 
+impl Reference {
+    fn text(self) -> String {
+        match self {
+            Self::Markdown => reference::markdown(&cli::command()),
+            Self::Env => reference::env_sample(&cli::command()),
+        }
+    }
+}
+
 impl Config {
     pub(crate) fn run(self, mut origins: Vec<Origin>) -> anyhow::Result<ExitCode> {
+        if let Some(reference) = self.reference {
+            text::print(reference.text().trim_end())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         self.fill_in(&mut origins);
-        let printed = match self.reference {
-            Some(Reference::Markdown) => reference::markdown(&cli::command()),
-            Some(Reference::Env) => reference::env_sample(&cli::command()),
-            None if self.json => as_json(&origins),
-            None => as_table(&origins),
-        };
-        text::print(printed.trim_end())?;
-        Ok(ExitCode::SUCCESS)
+        text::print(if self.json { as_json(&origins) } else { as_table(&origins) })?;
+        variables::warnings(&cli::command()).iter().for_each(|warning| eprintln!("warning: {warning}"));
+        match self.settings.to_config() {
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(problems) => {
+                eprintln!("error: {problems}");
+                Ok(ExitCode::FAILURE)
+            }
+        }
     }
 
-    /// Fills in what the defaults depend on: the script of the folder, and its name.
+    /// Fills in what the defaults depend on: the script of the folder, its name, and the folder for the data.
     fn fill_in(&self, origins: &mut [Origin]) {
         let Ok(script) = self.settings.find_script() else { return };
-        let derived = [("name", self.settings.service_name(&script).to_string()), ("script", script.display().to_string())];
+        let derived = [
+            ("name", self.settings.service_name(&script).to_string()),
+            ("script", script.display().to_string()),
+            ("data-dir", self.settings.data_dir(&script).display().to_string()),
+        ];
         for (name, value) in derived {
             if let Some(origin) = origins.iter_mut().find(|origin| origin.name == name) {
                 origin.value = Some(value);

@@ -1,5 +1,6 @@
 //! `dunnage serve`: runs the server until it is told to stop.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.to_config()?;
         logging::start(&self.settings.logs)?;
+        let data_dir = &config.storage.data_dir;
+        fs::create_dir_all(data_dir).with_context(|| format!("cannot make the folder of `--data-dir {}`", data_dir.display()))?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         runtime.block_on(async {
             let stop = stop_signal()?;

@@ -1,17 +1,20 @@
 //! From settings to the server's configuration, once everything about them is known to make sense.
 
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use dunnage_server::{Config, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
 use dunnage_types::ServiceName;
+use rustix::fs::{Access, access};
 
 use super::Settings;
 use super::problems::Problems;
 
 /// The scripts that are looked for in a folder.
 const SCRIPT_NAMES: [&str; 2] = ["model.py", "model.lua"];
+/// The folder beside the script for everything the server keeps.
+const DATA_DIR: &str = ".dunnage";
 /// The extensions that name a runtime by themselves.
 const KNOWN_EXTENSIONS: [&str; 2] = ["py", "lua"];
 /// A shorter lease would be lost to an ordinary pause of the database.
@@ -32,7 +35,8 @@ impl Settings {
             PathBuf::new()
         });
         self.check_runtime(&script, &mut problems);
-        self.check_folders(&mut problems);
+        problems.extend(unusable(&self.data_dir(&script)));
+        self.check_files_root(&mut problems);
         self.check_counts(&mut problems);
         self.check_times(&mut problems);
         self.check_access(&mut problems);
@@ -44,10 +48,11 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Every problem with the script and the folders.
+    /// Every problem with the script and the settings.
     pub(crate) fn to_check_config(&self) -> Result<Config, Problems> {
         let mut harmless = self.clone();
         harmless.http.allow_anonymous = true;
+        harmless.storage.data_dir = Some(std::env::temp_dir());
         harmless.to_config()
     }
 
@@ -68,6 +73,11 @@ impl Settings {
         self.service.name.clone().unwrap_or_else(from_script)
     }
 
+    /// The folder given, or else the one beside the script, so that nothing depends on where the command is run.
+    pub(crate) fn data_dir(&self, script: &Path) -> PathBuf {
+        self.storage.data_dir.clone().unwrap_or_else(|| script.with_file_name(DATA_DIR))
+    }
+
     fn check_runtime(&self, script: &Path, problems: &mut Vec<String>) {
         let extension = script.extension().unwrap_or_default();
         let found = !script.as_os_str().is_empty();
@@ -77,11 +87,7 @@ impl Settings {
         }
     }
 
-    fn check_folders(&self, problems: &mut Vec<String>) {
-        let data_dir = &self.storage.data_dir;
-        if data_dir.exists() && !data_dir.is_dir() {
-            problems.push(format!("`--data-dir {}` is not a folder", data_dir.display()));
-        }
+    fn check_files_root(&self, problems: &mut Vec<String>) {
         if let Some(root) = self.storage.files_root.as_deref().filter(|root| !root.is_dir()) {
             problems.push(format!("`--files-root {}` is not an existing folder", root.display()));
         }
@@ -132,7 +138,7 @@ impl Settings {
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
-                script,
+                script: script.clone(),
                 runtime: service.runtime.clone(),
                 python: service.python.clone(),
                 device: service.device.clone(),
@@ -142,6 +148,7 @@ impl Settings {
                 host: http.host,
                 port: http.port,
                 allow_anonymous: http.allow_anonymous,
+                allowed_hosts: http.allowed_host.clone(),
                 max_body_bytes: in_memory(http.max_body),
                 max_upload_bytes: http.max_upload.as_u64(),
                 max_files: http.max_files,
@@ -166,7 +173,7 @@ impl Settings {
                 max_log_lines: jobs.max_log_lines,
             },
             storage: StorageConfig {
-                data_dir: storage.data_dir.clone(),
+                data_dir: self.data_dir(&script),
                 files_root: storage.files_root.clone(),
                 state_value_bytes: in_memory(storage.state_value_bytes),
             },
@@ -182,6 +189,26 @@ fn only_script(folder: &Path) -> Result<PathBuf, String> {
         [] => Err(format!("there is no `model.py` or `model.lua` {place}; name the script, or make one with `dunnage new NAME`")),
         _ => Err(format!("there are both `model.py` and `model.lua` {place}; name the one to serve")),
     }
+}
+
+/// Why the server could keep nothing in this folder. Nothing is made yet, for `dunnage config` asks, too.
+fn unusable(data_dir: &Path) -> Option<String> {
+    let shown = data_dir.display();
+    // Without a current folder there is no script either, and that is a problem of its own.
+    let whole = absolute(data_dir).ok()?;
+    let existing = whole.ancestors().find(|folder| folder.symlink_metadata().is_ok())?;
+    let problem = if !existing.is_dir() {
+        "is not a folder"
+    } else if access(existing, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        "may not be written to"
+    } else {
+        return None;
+    };
+    Some(if existing == whole {
+        format!("`--data-dir {shown}` {problem}")
+    } else {
+        format!("`--data-dir {shown}` cannot be made: `{}` {problem}", existing.display())
+    })
 }
 
 /// More than the address space is the same as all of it.

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Arg, Args, Command};
+use clap::{Arg, ArgAction, Args, Command};
 use toml::Value;
 
 use super::Settings;
 use super::problems::Problems;
 
-/// The file that is read when none is named.
-const DEFAULT_PATH: &str = "dunnage.toml";
+/// The file that is read when none is named, beside the script.
+const DEFAULT_NAME: &str = "dunnage.toml";
+/// Between the values of a list.
+const COMMA: &str = ",";
 
 /// A file's settings, by the names of their fields; every value is known to be a valid one.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SettingsFile {
     /// The file, if there is one.
     pub(crate) path: Option<PathBuf>,
@@ -24,17 +26,18 @@ pub(crate) struct SettingsFile {
 }
 
 impl SettingsFile {
-    /// Reads the file named, or else the default one if it exists.
+    /// Reads the file named, or else the one beside the script if it exists: in the folder that `script` is or lies in, and in
+    /// the current one where there is no `script`.
     ///
     /// # Errors
     ///
     /// [`Problems`] with everything that is wrong in the file: a named file that cannot be read, a TOML error, unknown
     /// keys, values of a wrong type or form.
-    pub(crate) fn read(named: Option<&Path>) -> Result<Self, Problems> {
-        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+    pub(crate) fn read(named: Option<&Path>, script: Option<&Path>) -> Result<Self, Problems> {
+        let path = named.map_or_else(|| folder_of(script).join(DEFAULT_NAME), Path::to_owned);
         let subject = format!("`{}`", path.display());
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&path, &text),
             Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Problems::one(subject, format!("cannot be read: {error}"))),
         }
@@ -67,7 +70,28 @@ impl SettingsFile {
 
     /// Puts the values in as the command's defaults, so that one parser reads every layer.
     pub(crate) fn as_defaults_of(&self, command: Command) -> Command {
-        self.values.iter().fold(command, |command, (id, value)| command.mut_arg(id, |arg| arg.default_value(value.clone())))
+        self.values.iter().fold(command, |command, (id, value)| command.mut_arg(id, |argument| with_default(argument, value)))
+    }
+
+    /// The script that a folder stands for, where this is the folder's own file and says so.
+    pub(crate) fn script_of(&self, folder: &Path) -> Option<PathBuf> {
+        let own = self.path.as_ref().is_some_and(|path| *path == folder.join(DEFAULT_NAME));
+        self.get("script").filter(|_| own && folder.is_dir()).map(PathBuf::from)
+    }
+}
+
+/// An empty list is no default at all; the parser would take it for one empty value.
+fn with_default(argument: Arg, value: &str) -> Arg {
+    let is_empty_list = value.is_empty() && Kind::of(&argument) == Kind::List;
+    if is_empty_list { argument } else { argument.default_value(value.to_owned()) }
+}
+
+/// The folder that a script is or lies in.
+fn folder_of(script: Option<&Path>) -> &Path {
+    match script {
+        Some(folder) if folder.is_dir() => folder,
+        Some(file) => file.parent().unwrap_or(Path::new("")),
+        None => Path::new(""),
     }
 }
 
@@ -80,25 +104,31 @@ fn arguments() -> Vec<Arg> {
 fn read_entry<'a>(arguments: &'a [Arg], key: &str, value: &Value) -> Result<(&'a Arg, String), String> {
     let id = key.replace('-', "_");
     let argument = arguments.iter().find(|argument| argument.get_id() == id.as_str()).ok_or_else(|| unknown(arguments, key))?;
-    let text = Kind::of(argument).read(value).map_err(|wanted| format!("`{key}` must be {wanted}, found {}", described(value)))?;
-    check(argument, &text).map_err(|reason| format!("`{key}`: invalid value `{text}`: {reason}"))?;
-    Ok((argument, text))
+    let texts = Kind::of(argument).read(value).map_err(|wanted| format!("`{key}` must be {wanted}, found {}", described(value)))?;
+    for text in &texts {
+        check(argument, text).map_err(|reason| format!("`{key}`: invalid value `{text}`: {reason}"))?;
+    }
+    Ok((argument, texts.join(COMMA)))
 }
 
 fn unknown(arguments: &[Arg], key: &str) -> String {
     let names = arguments.iter().map(|argument| argument.get_id().as_str().replace('_', "-"));
-    let nearest = names
-        .map(|name| (strsim::jaro(&name, &key.replace('_', "-")), name))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right));
-    match nearest {
-        Some((_, name)) => format!("unknown key `{key}`; did you mean `{name}`?"),
+    match nearest(&key.replace('_', "-"), names) {
+        Some(name) => format!("unknown key `{key}`; did you mean `{name}`?"),
         None => format!("unknown key `{key}`; the keys are the flags of `dunnage serve`, and `script`"),
     }
 }
 
+/// The name that may have been meant.
+pub(super) fn nearest(written: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let alike = names.map(|name| (strsim::jaro(&name, written), name)).filter(|(likeness, _)| *likeness > 0.75);
+    alike.max_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, name)| name)
+}
+
 /// What a setting is in TOML.
+#[derive(PartialEq)]
 enum Kind {
+    List,
     Boolean,
     Number,
     Size,
@@ -110,7 +140,9 @@ impl Kind {
     fn of(argument: &Arg) -> Self {
         let found = argument.get_value_parser().type_id();
         let is = |wanted: TypeId| found == wanted;
-        if is(TypeId::of::<bool>()) {
+        if matches!(argument.get_action(), ArgAction::Append) {
+            Self::List
+        } else if is(TypeId::of::<bool>()) {
             Self::Boolean
         } else if is(TypeId::of::<u16>()) || is(TypeId::of::<u32>()) || is(TypeId::of::<usize>()) {
             Self::Number
@@ -123,12 +155,16 @@ impl Kind {
         }
     }
 
-    /// The value as text, or what was wanted instead.
-    fn read(&self, value: &Value) -> Result<String, &'static str> {
+    /// The value as texts, more or fewer than one only for a list, or what was wanted instead.
+    fn read(&self, value: &Value) -> Result<Vec<String>, &'static str> {
         match (self, value) {
-            (Self::Boolean, Value::Boolean(value)) => Ok(value.to_string()),
-            (Self::Number | Self::Size, Value::Integer(value)) => Ok(value.to_string()),
-            (Self::Size | Self::Duration | Self::Text, Value::String(value)) => Ok(value.clone()),
+            (Self::List, Value::Array(values)) => {
+                values.iter().map(|value| value.as_str().map(str::to_owned).ok_or(LIST)).collect()
+            }
+            (Self::Boolean, Value::Boolean(value)) => Ok(vec![value.to_string()]),
+            (Self::Number | Self::Size, Value::Integer(value)) => Ok(vec![value.to_string()]),
+            (Self::Size | Self::Duration | Self::Text, Value::String(value)) => Ok(vec![value.clone()]),
+            (Self::List, _) => Err(LIST),
             (Self::Boolean, _) => Err("true or false"),
             (Self::Number, _) => Err("a whole number"),
             (Self::Size, _) => Err("a size such as \"64MiB\""),
@@ -137,6 +173,8 @@ impl Kind {
         }
     }
 }
+
+const LIST: &str = "a list of texts such as [\"a\", \"b\"]";
 
 fn described(value: &Value) -> String {
     match value {
@@ -152,7 +190,8 @@ fn described(value: &Value) -> String {
 
 /// Runs the setting's own parser, as the command line would.
 pub(super) fn check(argument: &Arg, text: &str) -> Result<(), String> {
-    let alone = argument.clone().index(1).long(None::<&str>).env(None::<&str>).require_equals(false).num_args(1);
+    let alone =
+        argument.clone().index(1).long(None::<&str>).env(None::<&str>).require_equals(false).num_args(1).value_delimiter(None);
     let command = Command::new("value").no_binary_name(true).disable_help_flag(true).arg(alone);
     let Err(error) = command.try_get_matches_from(["--", text]) else { return Ok(()) };
     match std::error::Error::source(&error) {
@@ -212,6 +251,8 @@ mod tests {
             ("reload = 'yes'", "`reload` must be true or false, found the text \"yes\""),
             ("max-body = 1.5", "`max-body` must be a size such as \"64MiB\", found the number 1.5"),
             ("name = ['a']", "`name` must be a text in quotes, found a list"),
+            ("allowed-host = 'a'", "`allowed-host` must be a list of texts such as [\"a\", \"b\"], found the text \"a\""),
+            ("allowed-host = [1]", "`allowed-host` must be a list of texts such as [\"a\", \"b\"], found a list"),
             ("[jobs]\nlease = '1s'", "unknown key `jobs`; the keys are the flags of `dunnage serve`, and `script`"),
         ] {
             assert_eq!(problems(text), [problem], "{text}");
@@ -222,6 +263,10 @@ mod tests {
     fn a_wrong_value_is_told_by_the_settings_own_parser() {
         for (text, problem) in [
             ("port = 70000", "`port`: invalid value `70000`: 70000 is not in 0..=65535"),
+            (
+                "allowed-host = ['a.example', 'http://b']",
+                "`allowed-host`: invalid value `http://b`: a host is named like models.example, without scheme, port or path",
+            ),
             ("workers = -1", "`workers`: invalid value `-1`: invalid digit found in string"),
             ("timeout = '30'", "`timeout`: invalid value `30`: a time is written like 500ms, 2s, 5m, 24h or 7d"),
             ("log-format = 'xml'", "`log-format`: invalid value `xml`: it is one of auto, pretty, json"),
@@ -255,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_matters_only_if_it_was_named() {
-        let error = SettingsFile::read(Some(Path::new("/nowhere/d.toml"))).unwrap_err().to_string();
+        let error = SettingsFile::read(Some(Path::new("/nowhere/d.toml")), None).unwrap_err().to_string();
         assert_eq!(error, "`/nowhere/d.toml`: cannot be read: No such file or directory (os error 2)");
     }
 }

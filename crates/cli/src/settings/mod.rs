@@ -8,7 +8,8 @@ pub(crate) mod file;
 pub(crate) mod origin;
 pub(crate) mod problems;
 pub(crate) mod reference;
-mod value;
+pub(crate) mod value;
+pub(crate) mod variables;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(crate) struct Settings {
     /// The script to serve, or the folder with its `model.py` or `model.lua`; by default the current one
     #[arg(value_name = "SCRIPT", env = "DUNNAGE_SCRIPT", value_hint = ValueHint::AnyPath)]
     pub(crate) script: Option<PathBuf>,
-    /// A TOML file with settings; by default `dunnage.toml` in the current folder, if there is one
+    /// A TOML file with settings; by default `dunnage.toml` beside the script, if there is one
     #[arg(long, value_name = "FILE", env = "DUNNAGE_CONFIG", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Service")]
@@ -76,6 +77,9 @@ pub(crate) struct HttpSettings {
           default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
     pub(crate) allow_anonymous: bool,
+    /// A host name, besides those of loopback, by which the server may be called while it listens on loopback; repeatable
+    #[arg(long, env = "DUNNAGE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',', value_parser = value::host_name)]
+    pub(crate) allowed_host: Vec<String>,
     /// The longest JSON body
     #[arg(long, env = "DUNNAGE_MAX_BODY", value_name = "SIZE", default_value = "1MiB", value_parser = value::size)]
     pub(crate) max_body: ByteSize,
@@ -145,9 +149,9 @@ pub(crate) struct JobSettings {
 /// The files and the database.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StorageSettings {
-    /// The folder for everything the server keeps
-    #[arg(long, env = "DUNNAGE_DATA_DIR", value_name = "FOLDER", default_value = ".dunnage", value_hint = ValueHint::DirPath)]
-    pub(crate) data_dir: PathBuf,
+    /// The folder for everything the server keeps; by default `.dunnage` beside the script
+    #[arg(long, env = "DUNNAGE_DATA_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) data_dir: Option<PathBuf>,
     /// The folder below which `file://` addresses are served; none are without it
     #[arg(long, env = "DUNNAGE_FILES_ROOT", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) files_root: Option<PathBuf>,

@@ -67,7 +67,8 @@ pub(crate) fn origins(matches: &ArgMatches, file: &SettingsFile) -> Vec<Origin> 
 
 fn origin(argument: &Arg, matches: &ArgMatches, file: &SettingsFile) -> Origin {
     let id = argument.get_id().as_str();
-    let value = matches.get_raw(id).and_then(|mut values| values.next()).map(|value| value.to_string_lossy().into_owned());
+    let values = matches.get_raw(id).map(|values| values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","));
+    let value = values.filter(|value| !value.is_empty());
     // The file that is read without being named.
     let value = value.or_else(|| file.path.as_ref().filter(|_| id == "config").map(|path| path.display().to_string()));
     let source = match (matches.value_source(id), &file.path) {

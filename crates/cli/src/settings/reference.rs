@@ -37,16 +37,22 @@ const INTRODUCTION: &str = "\
 
 1. the flag, such as `--max-batch 8`;
 2. the environment variable, such as `DUNNAGE_MAX_BATCH=8`;
-3. the file `dunnage.toml` in the current folder, or the one named by `--config`: `max-batch = 8` (or `max_batch`);
+3. the file named by `--config`, or else `dunnage.toml` beside the script: `max-batch = 8` (or `max_batch`);
 4. the default.
 
-`dunnage config` prints the outcome and where each value came from. `dunnage check` reads the same settings.
+`dunnage config` prints the outcome, where each value came from, and what is wrong with it. `dunnage check` reads the same
+settings.
+
+Beside the script is the folder that `SCRIPT` is or lies in, and the current folder where no `SCRIPT` is given. The data lie there,
+too, in `.dunnage`, so that `dunnage serve gait` serves the same from everywhere.
 
 Times are written like `500ms`, `2s`, `5m`, `24h` or `7d`, sizes like `64MiB`, `10GiB` or `1048576`; both are texts in the file
-(`timeout = \"30s\"`). Relative paths in the file count from its folder. A switch such as `--reload` is turned off again by
-`--reload=false`.
+(`timeout = \"30s\"`). Relative paths in the file count from its folder, all others from the current one. A switch such as
+`--reload` is turned off again by `--reload=false`. `--allowed-host` may be given more than once; its variable has commas between
+the names, and its key is a list: `allowed-host = [\"models.example\"]`.
 
-Unknown keys and settings that make no sense stop the start, with everything that is wrong told at once.
+Unknown keys and settings that make no sense stop the start, with everything that is wrong told at once. An unknown `DUNNAGE_*`
+variable is only warned of, because other programs may use it.
 ";
 
 const CLIENT: &str = "

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
 /// Reads `500ms`, `2s`, `5m`, `24h`, `7d` and their sums, such as `1h 30m`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a time is written like 500ms, 2s, 5m, 24h or 7d".to_owned())
 }
 
@@ -22,6 +22,14 @@ pub(super) fn host(text: &str) -> Result<IpAddr, String> {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
     text.parse().map_err(|_| "an address to listen on is written like 127.0.0.1, ::1 or 0.0.0.0".to_owned())
+}
+
+/// Reads the name of a host, in lower case.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    let is_name = !text.is_empty() && text.chars().all(is_plain);
+    let wanted = || "a host is named like models.example, without scheme, port or path".to_owned();
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(wanted()) }
 }
 
 /// Checks a level or a filter.
@@ -65,6 +73,14 @@ mod tests {
         assert_eq!(host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
         assert_eq!(host("::1").map(|host| host.is_loopback()), Ok(true));
         assert_eq!(host("a.example"), Err("an address to listen on is written like 127.0.0.1, ::1 or 0.0.0.0".to_owned()));
+    }
+
+    #[test]
+    fn host_names_have_neither_scheme_nor_port() {
+        assert_eq!(host_name("Models.example"), Ok("models.example".to_owned()));
+        for text in ["", "a:80", "http://a", "a/b", "*"] {
+            assert!(host_name(text).is_err(), "{text}");
+        }
     }
 
     #[test]
