@@ -77,6 +77,23 @@ fn training_waits_and_shows_the_log_once() {
 }
 
 #[test]
+fn a_health_check_does_not_wait_forever() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let ended = support::run(folder.path(), &["health", "--timeout", "50ms", "--url", &url]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("was not answered\n  caused by: timeout"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_parameter_given_twice_is_refused_before_anything_is_sent() {
+    let (ended, requests) = against(Service::start(Vec::new()), &["output", "a.csv", "--param", "x=1", "--param", "x=2"]);
+    assert_eq!((ended.code, requests.len()), (Some(2), 0));
+    assert!(ended.stderr.starts_with("error: `--param x=…` is given twice"), "{}", ended.stderr);
+}
+
+#[test]
 fn local_files_are_uploaded() {
     let service = Service::start(vec![accepted()]);
     let arguments = ["input", "a.csv", "b.csv", "--params", r#"{"user":"ada"}"#, "--idempotency-key", "once", "--no-wait"];

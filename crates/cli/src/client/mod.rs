@@ -32,10 +32,16 @@ pub(crate) struct Connection {
 impl Connection {
     /// A client of the service. Nothing is sent yet.
     pub(crate) fn client(&self) -> Client {
+        self.client_within(None)
+    }
+
+    /// A client that gives each request up after this time.
+    pub(crate) fn client_within(&self, timeout: Option<Duration>) -> Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(timeout)
             .user_agent(concat!("dunnage/", env!("CARGO_PKG_VERSION")));
         // A proxy could not reach what only this machine can.
         let config = if is_loopback(&self.url) { config.proxy(None) } else { config };

@@ -36,9 +36,10 @@ impl Work {
     ///
     /// # Errors
     ///
-    /// [`Usage`] if addresses and local files are mixed, an address is none, or a local file cannot be read.
+    /// [`Usage`] if a parameter is given twice, addresses and local files are mixed, an address is none, or a local file cannot
+    /// be read.
     pub(crate) fn into_body(self, key: Option<&str>) -> Result<Body, Usage> {
-        let params = self.params.map_or_else(|| self.param.into_iter().collect(), |params| params.0);
+        let params = self.params.map_or_else(|| each_once(self.param), |params| Ok(params.0))?;
         match Files::sort(&self.files)? {
             Files::Addresses(addresses) => Ok(json_body(&addresses, params, key)),
             Files::Local(paths) => upload(&paths, params, key),
@@ -73,6 +74,19 @@ impl Files {
     }
 }
 
+fn each_once(pairs: Vec<(String, Value)>) -> Result<JsonObject, Usage> {
+    let mut params = JsonObject::new();
+    for (key, value) in pairs {
+        if params.contains_key(&key) {
+            return Err(Usage(format!(
+                "`--param {key}=…` is given twice; several values are written as a list: `--param '{key}=[1, 2]'`"
+            )));
+        }
+        params.insert(key, value);
+    }
+    Ok(params)
+}
+
 fn json_body(addresses: &[String], params: JsonObject, key: Option<&str>) -> Body {
     let mut object = JsonObject::from_iter([("Files".to_owned(), json!(addresses))]);
     if !params.is_empty() {
@@ -101,10 +115,17 @@ fn upload(paths: &[PathBuf], params: JsonObject, key: Option<&str>) -> Result<Bo
 
 fn file_length(path: &Path) -> Result<u64, Usage> {
     let shown = path.display();
-    // Opened now, so that a file nobody may read is told before anything is sent.
-    let metadata = std::fs::File::open(path).and_then(|file| file.metadata());
-    let metadata = metadata.map_err(|error| Usage(format!("cannot read `{shown}`: {error}")))?;
-    if metadata.is_file() { Ok(metadata.len()) } else { Err(Usage(format!("`{shown}` is not a file; name the files in it"))) }
+    let unreadable = |error| Usage(format!("cannot read `{shown}`: {error}"));
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(Usage(format!("`{shown}` is a folder; name the files in it")));
+    }
+    if !metadata.is_file() {
+        return Err(Usage(format!("`{shown}` is a pipe or a device, whose length is not known; write it to a file first")));
+    }
+    // Opened now, so that a file nobody may read is told before anything is sent; not sooner, for a pipe would make us wait.
+    std::fs::File::open(path).map_err(unreadable)?;
+    Ok(metadata.len())
 }
 
 /// A JSON object in one piece. A type of its own because clap takes a plain map for a repeated option.
@@ -160,6 +181,14 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_is_given_once() {
+        let mut work = work(&["s3://faces/a"]);
+        work.param = vec![("x".to_owned(), json!(1)), ("x".to_owned(), json!(2))];
+        let error = work.into_body(None).err().unwrap().to_string();
+        assert_eq!(error, "`--param x=…` is given twice; several values are written as a list: `--param 'x=[1, 2]'`");
+    }
+
+    #[test]
     fn parameters_are_an_object() {
         assert_eq!(json_object(r#"{"a": 1}"#).unwrap().0["a"], 1);
         assert!(json_object("[1]").unwrap_err().starts_with(r#"the parameters are a JSON object such as {"user": "ada"}; "#));
@@ -195,6 +224,7 @@ mod tests {
     fn a_local_file_must_be_readable() {
         let error = |name| work(&[name]).into_body(None).err().unwrap().to_string();
         assert_eq!(error("/nowhere/a.csv"), "cannot read `/nowhere/a.csv`: No such file or directory (os error 2)");
-        assert_eq!(error("/"), "`/` is not a file; name the files in it");
+        assert_eq!(error("/"), "`/` is a folder; name the files in it");
+        assert_eq!(error("/dev/null"), "`/dev/null` is a pipe or a device, whose length is not known; write it to a file first");
     }
 }
