@@ -1,9 +1,9 @@
 //! What a runtime is built on.
 //!
-//! A runtime is a program that hosts a script in one language. It implements [`Backend`] and hands itself to [`serve`], which
+//! A runtime is a program that hosts a script in one language. It implements [`Backend`] and hands itself to [`serve()`], which
 //! speaks the protocol with the server. While the script runs it reaches the server through [`Host`] and [`CallHost`].
 //!
-//! With the feature `suite`, [`suite`] states in code what every runtime must do.
+//! With the feature `suite`, the module of that name states in code what every runtime must do.
 
 mod backend;
 mod connection;

@@ -96,8 +96,9 @@ fn refuse_rebound(request: &HttpRequest) -> Option<Problem> {
     let http = &request.app_data::<web::Data<App>>()?.config.http;
     let called = request.headers().get("host")?.to_str().ok()?;
     let name = host_name(called);
-    let is_loopback = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    let is_known = !http.host.is_loopback() || is_loopback || http.allowed_hosts.iter().any(|allowed| allowed == name);
+    let is_loopback = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_known =
+        !http.host.is_loopback() || is_loopback || http.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
     let refusal = || Problem::new(Code::HostRefused, "this server is not known by that name here; allow it with `--allowed-host`");
     (!is_known).then(refusal)
 }

@@ -22,6 +22,8 @@ def unpack(value: Any, place: str) -> list[Any] | tuple[str, int, bytes]:
         raise _bad(f"{place} returned {_a(value)} of shape {tuple(value.shape)}; return value.ravel(), which is flat")
     if value is None or isinstance(value, (str, bytes, bytearray, dict, set, frozenset)) or hasattr(value, "__await__"):
         raise _no_vector(value, place)
+    if getattr(value, "mask", None) is not None and hasattr(value, "filled"):
+        raise _bad(f"{place} returned {_a(value)}; say what stands for the masked elements, as in value.filled(0)")
     buffer = view(value)
     if buffer is not None:
         return _from_buffer(buffer, value, place)

@@ -114,6 +114,7 @@ REFUSED = [
     ("memoryview(b'ab').cast('c')", "in the format 'c', which are no real numbers"),
 ]
 NUMPY_REFUSED = [
+    ("numpy.ma.array([1, 2], mask=[0, 1])", r"returned a MaskedArray; say what stands for the masked elements"),
     ("numpy.zeros((1, 3))", r"returned an ndarray of shape \(1, 3\); return value.ravel\(\)"),
     ("numpy.array(1.5)", r"returned a single number \(array\(1.5\)\); return \[value\]"),
     ("numpy.float64(1.5)", r"returned a single number .*; return \[value\]"),

@@ -213,7 +213,8 @@ fn overload_does_not_kill_the_workers() {
     let service = setup.start();
     let ask = Request::new("POST", "/output").json(&setup.body(json!({})));
     let mut statuses: Vec<u16> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..12).map(|_| scope.spawn(|| (0..2).map(|_| service.send(&ask).status).collect::<Vec<_>>())).collect();
+        let asking: Vec<_> =
+            (0..12).map(|_| scope.spawn(|| (0..2).map(|_| service.send(&ask).status).collect::<Vec<_>>())).collect();
         asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     statuses.sort_unstable();

@@ -140,7 +140,8 @@ fn another_service_in_the_same_folder_keeps_its_hands_off() {
     let service = mine.start();
     train(&mine, &service, json!(7));
     service.terminate();
-    let other = mine.with_script(Language::Lua, "return { output = function() return {1} end }").environment("DUNNAGE_NAME", "other");
+    let other =
+        mine.with_script(Language::Lua, "return { output = function() return {1} end }").environment("DUNNAGE_NAME", "other");
     other.start().terminate();
     let mine = other.with_script(Language::Python, include_str!("scripts/versions.py")).environment("DUNNAGE_NAME", "versions");
     assert_eq!(served(&mine, &mine.start()), (7.0, "1".to_owned()));
