@@ -198,6 +198,19 @@ fn pages_of_other_sites_are_refused() {
 }
 
 #[test]
+fn a_page_whose_name_leads_here_does_not_pass_for_one_of_ours() {
+    let setup = Setup::new(Language::Python, "calls").flags(&["--allowed-host", "models.example"]);
+    let service = setup.start();
+    let called = |name: &str| service.send(&Request::new("GET", "/jobs").header("Host", name));
+    for name in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "192.168.0.1"] {
+        called(name).expect_problem(403, "host_refused");
+    }
+    for name in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "models.example", "Models.Example:80"] {
+        called(name).expect(200);
+    }
+}
+
+#[test]
 fn key_and_idempotency_key_must_be_usable() {
     let setup = Setup::new(Language::Python, "calls");
     let service = setup.start();
