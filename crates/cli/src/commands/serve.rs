@@ -1,8 +1,10 @@
 //! `dunnage serve`: runs the server until it is told to stop.
 
-use std::fs;
+use std::fs::DirBuilder;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -38,8 +40,7 @@ impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.to_config()?;
         logging::start(&self.settings.logs)?;
-        let data_dir = &config.storage.data_dir;
-        fs::create_dir_all(data_dir).with_context(|| format!("cannot make the folder of `--data-dir {}`", data_dir.display()))?;
+        make_data_dir(&config.storage.data_dir)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         runtime.block_on(async {
             let stop = stop_signal()?;
@@ -50,6 +51,12 @@ impl Serve {
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// Made here already, so that a folder which cannot be made is told by its flag. What jobs are given is for its owner alone.
+fn make_data_dir(folder: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot make the folder of `--data-dir {}`", folder.display()))
 }
 
 fn log(service: &str, address: SocketAddr) {
@@ -97,7 +104,18 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn the_data_folder_is_for_its_owner_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a/data");
+        make_data_dir(&folder).unwrap();
+        make_data_dir(&folder).unwrap();
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn the_welcome_has_a_line_that_works_when_pasted() {
