@@ -25,7 +25,7 @@ const MAX_KEY_BYTES: usize = 255;
 const MAX_FIELD_BYTES: usize = 1 << 20;
 
 /// The body of `/train`, `/input` and `/output`.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "a JSON object with `Files`")]
 pub(crate) struct Body {
     /// The files, as `s3://bucket/key` or `file:///absolute/path`. At least one. `files` is understood too.
@@ -98,6 +98,7 @@ impl Submission {
         }
         let mut digest = self.digest.clone();
         digest.update(kind.as_str());
+        // What has come as JSON always has a JSON form.
         digest.update(serde_json::to_vec(&(&self.params, &self.key)).unwrap_or_default());
         Ok(Some(Idempotency { key: key.to_owned(), digest: digest.finalize().to_vec() }))
     }
@@ -114,7 +115,7 @@ impl Submission {
 
     async fn from_form(app: &App, mut form: Multipart, keep: Keep) -> Result<Self, Problem> {
         let mut upload = app.files.uploads().begin().map_err(disk_problem)?;
-        let mut text = Body::default();
+        let (mut params, mut key) = (None, None);
         let mut budget = app.config.http.max_upload_bytes;
         while let Some(field) = form.next().await {
             let field = field.map_err(form_problem)?;
@@ -127,8 +128,9 @@ impl Submission {
                     receive_file(&mut upload, &file_name, field, &mut budget).await?;
                     upload = end_file(upload, keep).await?;
                 }
-                ("Params", None) => text.params = parse_params(&receive_text(field).await?)?,
-                ("Key", None) => text.key = Some(receive_text(field).await?),
+                ("Params", None) if params.is_none() => params = Some(parse_params(&receive_text(field).await?)?),
+                ("Key", None) if key.is_none() => key = Some(receive_text(field).await?),
+                (twice @ ("Params" | "Key"), None) => return Err(given_twice(twice)),
                 (other, None) => return Err(unknown_field(other)),
             }
         }
@@ -138,7 +140,7 @@ impl Submission {
         let mut digest = Sha256::new();
         upload.files().iter().for_each(|(_, contents)| digest.update(contents));
         let files = upload.files().iter().map(|(address, _)| address.clone()).collect();
-        Ok(Self { files, params: text.params, key: text.key, upload: Some(upload), digest })
+        Ok(Self { files, params: params.unwrap_or_default(), key, upload: Some(upload), digest })
     }
 
     fn checked(self, max_files: usize) -> Result<Self, Problem> {
@@ -199,6 +201,10 @@ fn too_many(limit: usize) -> Problem {
 fn unknown_field(name: &str) -> Problem {
     let detail = format!("the form has the field `{}`; send files with a file name, and `Params` or `Key` as text", clip(name));
     Problem::new(Code::RequestInvalid, detail)
+}
+
+fn given_twice(name: &str) -> Problem {
+    Problem::new(Code::BodyMalformed, format!("the form has the field `{name}` twice"))
 }
 
 async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: usize) -> Result<BytesMut, Problem> {

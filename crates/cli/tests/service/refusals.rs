@@ -82,6 +82,10 @@ fn forms_that_make_no_sense_are_refused() {
     each_call_refuses(&service, 422, "files_missing", |request| request.form(&[], &[("Params", "{}")]));
     each_call_refuses(&service, 422, "request_invalid", |request| request.form(&[("a", "x")], &[("Params", "[]")]));
     each_call_refuses(&service, 422, "request_invalid", |request| request.form(&[("a", "x")], &[("Files", "file:///x")]));
+    for name in ["Params", "Key"] {
+        let twice = [(name, "{}"), (name, "{}")];
+        each_call_refuses(&service, 400, "body_malformed", |request| request.form(&[("a", "x")], &twice));
+    }
     each_call_refuses(&service, 400, "body_malformed", |request| request.body("multipart/form-data; boundary=cut", "no form"));
     each_call_refuses(&service, 400, "body_malformed", |request| request.body("multipart/form-data", "--cut--"));
     let cut_off = "--cut\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\nhalf";
