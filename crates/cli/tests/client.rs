@@ -114,11 +114,10 @@ fn local_files_are_uploaded() {
 
 #[test]
 fn a_failed_job_fails_the_command() {
-    let failed =
-        status("error", r#","error":{"code":"script_error","message":"ValueError: no","traceback":"Traceback\n  line 3\n"}"#);
+    let failed = status("error", r#","error":{"code":"script_error","message":"ValueError: no"}"#);
     let service = Service::start(vec![accepted(), ok(failed), log(&[])]);
     let (ended, _) = against(service, &["train", "s3://walks/a.csv"]);
-    let expected = format!("train job {ID}\nTraceback\n  line 3\nerror: job {ID} failed: ValueError: no (code `script_error`)\n");
+    let expected = format!("train job {ID}\nerror: job {ID} failed: ValueError: no (code `script_error`)\n");
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (Some(1), "", expected));
 }
 

@@ -1,6 +1,6 @@
 //! The shapes of the service's answers, as far as the commands look at them.
 
-use dunnage_types::{JobError, JobId, JobKind, JobState, JsonObject, LogLine, Progress, Timestamp, Version, VersionState};
+use dunnage_types::{JobId, JobKind, JobState, JsonObject, LogLine, Progress, Timestamp, Version, VersionState};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -39,6 +39,13 @@ pub(crate) struct Job {
     pub(crate) files: Option<Vec<String>>,
     /// Only in `/jobs/{id}`.
     pub(crate) params: Option<JsonObject>,
+}
+
+/// Why a job failed. Its traceback is in its log.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct JobError {
+    pub(crate) code: String,
+    pub(crate) message: String,
 }
 
 /// `GET /jobs`.

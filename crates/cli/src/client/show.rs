@@ -57,9 +57,7 @@ pub(crate) fn details(job: &Job) -> String {
     add("version", job.version.map(|version| version.to_string()));
     add("result", job.result.as_ref().map(Value::to_string));
     add("error", job.error.as_ref().map(|error| format!("{} (code `{}`)", error.message, error.code)));
-    let traceback = job.error.as_ref().and_then(|error| error.traceback.as_deref());
-    let table = text::table(&rows);
-    traceback.map_or_else(|| table.clone(), |traceback| format!("{table}\n\n{}", traceback.trim_end()))
+    text::table(&rows)
 }
 
 /// `42%`.
@@ -130,17 +128,14 @@ mod tests {
 
     #[test]
     fn details_leave_out_what_is_not_there() {
-        let failed =
-            json!({"state": "error", "error": {"code": "script_error", "message": "ValueError: no", "traceback": "at 1\n"}});
+        let failed = json!({"state": "error", "error": {"code": "script_error", "message": "ValueError: no"}});
         let expected = "\
 job      00000000-0000-4000-8000-000000000001
 kind     train
 state    error
 attempt  1 of 3
 created  2026-11-24T01:47:00.000Z
-error    ValueError: no (code `script_error`)
-
-at 1";
+error    ValueError: no (code `script_error`)";
         assert_eq!(details(&job(failed)), expected);
     }
 }
