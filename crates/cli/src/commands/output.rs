@@ -15,7 +15,7 @@ use crate::text::print;
 #[command(after_help = "\
 Examples:
   dunnage output walk.csv
-  dunnage output s3://walks/ada.csv --param user=ada
+  dunnage output file:///data/ada.csv --param user=ada
   dunnage output walk.csv --json | jq .outputVector[0]")]
 pub(crate) struct Output {
     #[command(flatten)]

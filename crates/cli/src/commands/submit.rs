@@ -15,7 +15,7 @@ use crate::text::{print, short_time};
 #[command(after_help = "\
 Examples:
   dunnage train data/*.csv                            upload, and wait with a progress bar
-  dunnage train s3://walks/2026.csv --param epochs=20
+  dunnage train file:///data/walks.csv --param epochs=20
   dunnage train data.csv --no-wait                    print the job's id and return
   dunnage train data.csv --json | jq .result
 
@@ -30,7 +30,7 @@ pub(crate) struct Train {
 #[command(after_help = "\
 Examples:
   dunnage input walk.csv --param user=ada --key ada   jobs of one key run one after the other
-  dunnage input s3://walks/ada.csv --no-wait
+  dunnage input file:///data/ada.csv --no-wait
 
 Exits with 1 if the job ends in an error. Ctrl-C stops waiting only; the job goes on.")]
 pub(crate) struct Input {
@@ -99,10 +99,7 @@ fn tell_end(job: &Job, json: bool) -> std::io::Result<()> {
         return job.result.iter().filter(|_| !json).try_for_each(print);
     }
     match &job.error {
-        Some(error) => {
-            let traceback = error.traceback.as_deref().map_or(String::new(), |text| format!("{}\n", text.trim_end()));
-            eprintln!("{traceback}error: job {} failed: {} (code `{}`)", job.job_id, error.message, error.code);
-        }
+        Some(error) => eprintln!("error: job {} failed: {} (code `{}`)", job.job_id, error.message, error.code),
         None => eprintln!("error: job {} was cancelled", job.job_id),
     }
     Ok(())
