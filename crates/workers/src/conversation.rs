@@ -162,7 +162,9 @@ impl Channel {
     /// Makes sure that the worker is gone, and says how it went. `exit` is our reason for ending it, if it was us.
     pub(crate) async fn lose(&mut self, exit: Option<Exit>, host: &dyn Host) -> Lost {
         let status = match self.process.take() {
-            Some(process) => process.end().await.ok(),
+            Some(process) => {
+                process.end().await.inspect_err(|error| tracing::warn!(%error, "a lost worker could not be reaped")).ok()
+            }
             None => None,
         };
         self.lines.drain().into_iter().for_each(|line| host.line(line));

@@ -42,6 +42,7 @@ pub struct Started {
     /// From the start of the process until the script was loaded.
     pub load_time: Duration,
 }
+
 impl Worker {
     /// Starts a process, greets it, and has it load the script.
     ///

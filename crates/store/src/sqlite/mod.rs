@@ -109,7 +109,7 @@ impl SqliteStore {
         Self { database: Arc::clone(&self.database), service, limits: self.limits, work: Arc::default() }
     }
 
-    /// How many transactions have been committed since the store was opened; for metrics.
+    /// How many transactions have been committed since the store was opened.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.database.writer.commits()
