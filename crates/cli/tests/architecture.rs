@@ -121,7 +121,7 @@ fn misnamed(tree: &Tree) -> Vec<String> {
     let found: BTreeSet<_> = tree.members.iter().map(|member| member.name.as_str()).collect();
     let known: BTreeSet<_> = ARROWS.iter().map(|(name, _)| format!("dunnage-{name}")).collect();
     let known = known.iter().map(String::as_str).collect();
-    let strangers = found.symmetric_difference(&known).map(|name| format!("`{name}` is here or in DESIGN only"));
+    let strangers = found.symmetric_difference(&known).map(|name| format!("`{name}` is either not here or not in `ARROWS`"));
     let is_named = |member: &&Member| Path::new(&member.folder).ends_with(member.name.trim_start_matches("dunnage-"));
     let wrong = tree.members.iter().filter(|member| !is_named(member));
     strangers.chain(wrong.map(|member| format!("`{}` lies in `{}`", member.name, member.folder))).collect()
