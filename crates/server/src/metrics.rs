@@ -27,7 +27,7 @@ pub(crate) struct Metrics {
     oldest_queued: Gauge,
     workers_ready: IntGauge,
     workers_wanted: IntGauge,
-    workers_lost: IntGauge,
+    workers_lost: IntCounter,
     outputs_queued: IntGauge,
     active_version: IntGauge,
 }
@@ -61,7 +61,7 @@ impl Metrics {
                 .add(Gauge::new("jobs_oldest_queued_seconds", "Age of the oldest waiting job, 0 without one")?)?,
             workers_ready: register.gauge("workers_ready", "Serving workers that are loaded")?,
             workers_wanted: register.gauge("workers_wanted", "Serving workers there should be")?,
-            workers_lost: register.gauge("workers_lost_total", "Serving workers that died since the start")?,
+            workers_lost: register.add(IntCounter::new("workers_lost_total", "Serving workers that died since the start")?)?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
             registry,
@@ -90,7 +90,7 @@ impl Metrics {
     pub(crate) fn render(&self, pool: &PoolStatus, backlog: Option<Backlog>) -> Result<String, prometheus::Error> {
         self.workers_ready.set(as_gauge(pool.ready as u64));
         self.workers_wanted.set(as_gauge(pool.wanted as u64));
-        self.workers_lost.set(as_gauge(pool.losses));
+        self.workers_lost.inc_by(pool.losses.saturating_sub(self.workers_lost.get()));
         self.outputs_queued.set(as_gauge(pool.queued as u64));
         self.active_version.set(pool.version.map_or(0, |version| version.get().into()));
         if let Some(backlog) = backlog {

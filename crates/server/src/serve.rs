@@ -149,7 +149,8 @@ async fn sweep_uploads(store: &dyn Store, files: &Files) -> Result<(), ServeErro
 /// Removes artifacts that no version needs: of training that was cut off after them, or of versions that cannot be loaded.
 async fn sweep_artifacts(store: &dyn Store, artifacts: &Artifacts) -> Result<(), ServeError> {
     let mut ready = Vec::new();
-    for version in store.versions().await?.into_iter().filter(|version| version.state == VersionState::Ready) {
+    let usable = |version: &ModelVersion| version.active || version.state == VersionState::Ready;
+    for version in store.versions().await?.into_iter().filter(usable) {
         if version.active || was_trained(store, &version).await? {
             ready.push(version);
         } else {

@@ -74,9 +74,9 @@ impl Pool {
             losses: AtomicU64::new(0),
         });
         let pool = Self { shared };
-        if let Ok(mut slots) = pool.shared.slots.try_lock() {
-            pool.start_slots(&mut slots, &generation);
-        }
+        let mut slots = pool.shared.slots.try_lock().expect("nobody else has seen the pool yet");
+        pool.start_slots(&mut slots, &generation);
+        drop(slots);
         pool
     }
 

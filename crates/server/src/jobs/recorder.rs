@@ -20,6 +20,9 @@ pub(crate) enum Record {
 }
 
 /// The task that writes them.
+///
+/// Its queue has no bound of its own: whoever fills it must not wait for the database, or the script would. It is emptied as fast as
+/// the database takes 500 records in a transaction, and grows only while that is away, at most for the length of a lease.
 pub(crate) struct Recorder {
     sender: mpsc::UnboundedSender<Record>,
     task: JoinHandle<()>,

@@ -13,7 +13,9 @@ mod submit;
 use actix_web::http::Method;
 use actix_web::{Resource, Route, guard, web};
 use dunnage_files::ReadyFile;
+use dunnage_protocol::Functions;
 
+use crate::app::App;
 use crate::problem::{Code, Problem};
 
 /// Adds every route, and answers for paths and methods there are none for.
@@ -58,6 +60,16 @@ fn resource(path: &str, allowed: &'static str) -> Resource {
 
 async fn unknown_path() -> Result<actix_web::HttpResponse, Problem> {
     Err(Problem::new(Code::UnknownPath, "see `/openapi.json` for what there is"))
+}
+
+/// Refuses what could only fail because the script lacks a function, as far as that is known by now.
+fn require_function(app: &App, name: &str, has: impl Fn(Functions) -> bool) -> Result<(), Problem> {
+    match app.pool.status().functions {
+        Some(functions) if !has(functions) => {
+            Err(Problem::new(Code::FunctionMissing, format!("the script has no function `{name}`; add one and start again")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file as workers are told of it.

@@ -10,7 +10,7 @@ use dunnage_workers::Served;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::as_protocol_file;
+use super::{as_protocol_file, require_function};
 use crate::app::App;
 use crate::middleware::RequestId;
 use crate::problem::{Code, Problem, ProblemBody};
@@ -45,7 +45,7 @@ pub(crate) async fn output(
 ) -> Result<HttpResponse, Problem> {
     let deadline = tokio::time::Instant::now() + app.config.workers.timeout;
     let mut stages = Stages::begin();
-    refuse_missing_function(&app)?;
+    require_function(&app, "output", |functions| functions.output)?;
     let submission = read(&app, &request, payload, deadline).await?;
     stages.end("body");
     // A few system calls for each file on a local disk; handing them to another thread would cost more.
@@ -71,15 +71,6 @@ async fn read(
         return Err(Problem::new(Code::RequestInvalid, "`Key` orders jobs; `/output` is none"));
     }
     Ok(submission)
-}
-
-fn refuse_missing_function(app: &App) -> Result<(), Problem> {
-    match app.pool.status().functions {
-        Some(functions) if !functions.output => {
-            Err(Problem::new(Code::FunctionMissing, "the script has no function `output`; add one and start again"))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn respond(served: Served, stages: &Stages) -> HttpResponse {

@@ -10,6 +10,7 @@ use dunnage_types::{JobId, JobKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::require_function;
 use crate::app::App;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::submission::{Body, Keep, Submission};
@@ -52,7 +53,10 @@ pub(crate) async fn input(app: web::Data<App>, request: HttpRequest, payload: we
 }
 
 async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: JobKind) -> Result<HttpResponse, Problem> {
-    refuse_missing_function(app, kind)?;
+    require_function(app, kind.as_str(), |functions| match kind {
+        JobKind::Train => functions.train,
+        JobKind::Input => functions.input,
+    })?;
     let submission = Submission::read(app, request, payload, Keep::Durably).await?;
     let idempotency = submission.idempotency(request, kind)?;
     let job = NewJob {
@@ -84,15 +88,4 @@ async fn enqueue(store: Arc<dyn Store>, job: NewJob, upload: Option<Upload>) -> 
         // The files came along a second time; the job has the first.
         Enqueued::Existing(id) => Ok(id),
     }
-}
-
-/// Refuses a job that could only fail, as far as is known by now.
-fn refuse_missing_function(app: &App, kind: JobKind) -> Result<(), Problem> {
-    let Some(functions) = app.pool.status().functions else { return Ok(()) };
-    let present = match kind {
-        JobKind::Train => functions.train,
-        JobKind::Input => functions.input,
-    };
-    let missing = || Problem::new(Code::FunctionMissing, format!("the script has no function `{kind}`; add one and start again"));
-    if present { Ok(()) } else { Err(missing()) }
 }
