@@ -28,6 +28,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// The error and its causes, one a line.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |mut text, cause| {
+        // Writing to a text cannot fail.
         let _ = write!(text, "\n  caused by: {cause}");
         text
     })

@@ -69,7 +69,8 @@ pub struct WorkerConfig {
     pub max_wait: Duration,
     /// How many requests may wait for a worker. `--max-queue`, by default 1024.
     pub max_queue: usize,
-    /// How long a request may take in all before its worker is killed. `--timeout`, by default 30 s.
+    /// How long a client waits for an answer at most, and how long a worker may be at one call before it is killed. `--timeout`, by
+    /// default 30 s.
     pub timeout: Duration,
     /// How long the script may take to load. `--load-timeout`, by default 5 min.
     pub load_timeout: Duration,

@@ -106,7 +106,7 @@ pub(crate) struct WorkerSettings {
     /// How many requests may wait for a worker
     #[arg(long, env = "DUNNAGE_MAX_QUEUE", value_name = "COUNT", default_value_t = 1024)]
     pub(crate) max_queue: usize,
-    /// How long a request may take in all before its worker is killed
+    /// How long a client waits for an answer at most, and a worker may be at one call before it is killed
     #[arg(long, env = "DUNNAGE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = value::duration)]
     pub(crate) timeout: Duration,
     /// How long the script may take to load
