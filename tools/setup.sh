@@ -25,6 +25,7 @@ ready_to_test() {
   need_package python3-venv "makes the .venv with the tests' Python packages"
   need_package lua-cjson "is the C module that the Lua runtime's tests load"
   install_missing
+  install_servers
   need_rust_component rustfmt
   need_rust_component clippy
   make_venv
@@ -32,10 +33,14 @@ ready_to_test() {
 
 missing=()
 
+# Elsewhere than on Debian everything counts as installed.
+is_installed() {
+  ! command -v dpkg-query >/dev/null || [[ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]
+}
+
 # Notes a Debian package to install, and why.
 need_package() {
-  command -v dpkg-query >/dev/null || return 0
-  if [[ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]]; then
+  if ! is_installed "$1"; then
     echo "setup: $1 is missing, which $2"
     missing+=("$1")
   fi
@@ -43,15 +48,51 @@ need_package() {
 
 install_missing() {
   ((${#missing[@]})) || return 0
-  local as_root=()
-  if ((EUID)); then
-    command -v sudo >/dev/null || fail "run as root: apt-get install ${missing[*]}"
-    as_root=(sudo)
-  fi
   echo "setup: apt-get install ${missing[*]}"
-  "${as_root[@]}" apt-get update --quiet=2
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}"
+  as_root apt-get update --quiet=2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}"
   missing=()
+}
+
+as_root() {
+  if ((EUID)); then
+    command -v sudo >/dev/null || fail "run as root: $*"
+    sudo "$@"
+  else
+    "$@"
+  fi
+}
+
+# The programs of servers that the tests start themselves. What Debian makes of these packages otherwise, a cluster and services
+# of the machine's own, is neither made nor started.
+install_servers() {
+  if ! is_installed postgresql; then
+    need_package postgresql-common "makes a database cluster with the package postgresql, unless it is told not to"
+    without_services install_missing
+    as_root sed --in-place 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+    need_package postgresql "has the database server that the tests start"
+    without_services install_missing
+  fi
+  if ! is_installed pgbouncer; then
+    need_package pgbouncer "is the connection pooler that the tests start in front of it"
+    without_services install_missing
+    ! command -v systemctl >/dev/null || as_root systemctl --quiet disable pgbouncer
+  fi
+}
+
+# Runs a command during which the packages that are installed may start no services. A rule on that which the machine has
+# already stays as it is.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d
+  if ((${#missing[@]} == 0)) || [[ -e $policy ]]; then
+    "$@"
+    return
+  fi
+  trap "as_root rm -f $policy" EXIT
+  printf '#!/bin/sh\nexit 101\n' | as_root install --mode=755 /dev/stdin "$policy"
+  "$@"
+  as_root rm -f "$policy"
+  trap - EXIT
 }
 
 need_rust_component() {

@@ -9,7 +9,7 @@ use std::path::Path;
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
 /// Our crates, each with those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("cli", &["server", "types"]),
     ("server", &["workers", "store", "files", "protocol", "types"]),
     ("workers", &["protocol", "types"]),
@@ -20,7 +20,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("runtime", &["protocol", "types"]),
     ("protocol", &["types"]),
     ("types", &[]),
+    ("testing", &[]),
 ];
+/// What only tests may depend on.
+const TESTING: &str = "dunnage-testing";
 /// What the server is made of; it links no interpreter.
 const SERVER: [&str; 2] = ["dunnage-cli", "dunnage-server"];
 const INTERPRETERS: [&str; 4] = ["pyo3", "mlua", "python3-sys", "luajit-src"];
@@ -143,6 +146,11 @@ fn intruders(tree: &Tree, roots: &[&str], unwanted: &[&str]) -> Vec<String> {
     found.map(|(root, name)| format!("`{root}` comes to depend on `{name}`")).collect()
 }
 
+/// What is made for tests is in nothing that is shipped.
+fn shipped_tests(tree: &Tree) -> Vec<String> {
+    tree.members.iter().flat_map(|member| intruders(tree, &[&member.name], &[TESTING])).collect()
+}
+
 /// No language's runtime sees another.
 fn acquainted_runtimes(tree: &Tree) -> Vec<String> {
     let languages: Vec<_> = tree.members.iter().filter(|member| member.folder.starts_with("runtimes/")).collect();
@@ -230,6 +238,16 @@ fn a_worker_has_no_database_and_no_s3() {
     let planted = tree.clone().with_edge("dunnage-types", "aws-sdk-s3");
     assert_eq!(intruders(&planted, &RUNTIMES, &STORES).len(), RUNTIMES.len());
     assert!(!intruders(&tree, &["dunnage-server"], &STORES).is_empty(), "a database is found where there is one");
+}
+
+#[test]
+fn what_is_made_for_tests_is_not_shipped() {
+    let tree = Tree::read();
+    assert!(tree.members.iter().any(|member| member.name == TESTING));
+    assert_eq!(shipped_tests(&tree), NOTHING);
+    let planted = tree.with_edge("dunnage-files", TESTING);
+    let found = shipped_tests(&planted);
+    assert!(found.contains(&format!("`dunnage-cli` comes to depend on `{TESTING}`")), "{found:?}");
 }
 
 #[test]

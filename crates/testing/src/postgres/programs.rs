@@ -1,0 +1,61 @@
+//! Where PostgreSQL's programs are, and as whom they run.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where Debian keeps every version's programs; few of them are on the `PATH`.
+const VERSIONS: &str = "/usr/lib/postgresql";
+/// Whom Debian's package makes for the purpose.
+const OWNER: &str = "postgres";
+
+/// The folder of PostgreSQL's programs.
+pub(super) struct Programs(PathBuf);
+
+impl Programs {
+    /// Those of the newest version that has a server.
+    pub(super) fn find() -> Self {
+        let has_server = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("pg_ctl").is_file();
+        let found = debian_versions().into_iter().chain(path_folders()).find(has_server);
+        Self(found.unwrap_or_else(|| {
+            panic!(
+                "PostgreSQL's `initdb` and `pg_ctl` are neither below {VERSIONS} nor on the PATH; \
+                 install them with `tools/setup.sh test`, or with `apt-get install postgresql`"
+            )
+        }))
+    }
+
+    pub(super) fn command(&self, name: &str) -> Command {
+        as_owner(self.0.join(name))
+    }
+}
+
+/// A program run as an ordinary user: PostgreSQL refuses to run as root.
+pub(super) fn as_owner(program: impl AsRef<OsStr>) -> Command {
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid", OWNER, "--regid", OWNER, "--clear-groups"]).arg(program);
+        setpriv
+    } else {
+        Command::new(program)
+    };
+    // Settings of whoever runs the tests, such as PGHOST, are not meant for us.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
+        command.env_remove(name);
+    }
+    // The owner may not be allowed into the current folder.
+    command.current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// The newest first.
+fn debian_versions() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(VERSIONS).into_iter().flatten().filter_map(Result::ok);
+    let mut versions: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    versions.iter().map(|version| Path::new(VERSIONS).join(version.to_string()).join("bin")).collect()
+}
+
+fn path_folders() -> Vec<PathBuf> {
+    std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+}
