@@ -134,6 +134,22 @@ fn a_script_that_cannot_be_loaded_is_told_with_its_traceback() {
 }
 
 #[test]
+fn a_script_that_fails_its_own_test_is_told_what_it_returned() {
+    if !has_runtime("dunnage-lua") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = |returned: bool| format!("return {{ output = print, self_test = function() return {returned} end }}\n");
+    fs::write(folder.path().join("model.lua"), script(false)).unwrap();
+    let checked = run(folder.path(), &["check"]);
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(1), ""));
+    assert_eq!(checked.stderr, "error: the script cannot be loaded: `self_test` returned false\n");
+    fs::write(folder.path().join("model.lua"), script(true)).unwrap();
+    let checked = run(folder.path(), &["check"]);
+    assert!(checked.code == Some(0) && checked.stdout.contains("output, self_test\n"), "{checked:?}");
+}
+
+#[test]
 fn a_second_signal_ends_the_server_at_once() {
     if !has_runtime("dunnage-python") {
         return;

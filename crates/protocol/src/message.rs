@@ -121,6 +121,9 @@ pub struct Functions {
     /// Whether there is an `output_batch`, so that more than one request a call pays.
     #[serde(default)]
     pub output_batch: bool,
+    /// Whether there is a `self_test`, which a serving worker has passed before it says so.
+    #[serde(default)]
+    pub self_test: bool,
 }
 
 /// The script is loaded.
@@ -247,8 +250,8 @@ pub enum Outcome {
 /// How a script failed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallError {
-    /// A stable code: `script_error`, `function_missing`, `bad_output`, `bad_result`, `script_retry`, `script_cancelled` or
-    /// `load_failed`.
+    /// A stable code: `script_error`, `function_missing`, `bad_output`, `bad_result`, `script_retry`, `script_cancelled`,
+    /// `load_failed` or `self_test_failed`.
     pub code: String,
     /// One sentence; for an exception its type and text.
     pub message: String,

@@ -23,6 +23,18 @@ pub trait Backend {
     /// A [`CallError`] with code `load_failed` that names the script's mistake; the worker then exits.
     fn load(&mut self, load: &Load, host: &Host) -> Result<Functions, CallError>;
 
+    /// Runs the script's `self_test`; `false` if that returned false, and `true` for whatever else it returned.
+    ///
+    /// Called once after [`Backend::load`], in a serving worker whose script has a `self_test`; the worker says that it is
+    /// loaded only once this has passed. Workers that only run jobs are spared it. By default there is nothing to run.
+    ///
+    /// # Errors
+    ///
+    /// What the script raised, as in [`Backend::load`]. Whatever its code, the server is told `self_test_failed`.
+    fn self_test(&mut self, _host: &Host) -> Result<bool, CallError> {
+        Ok(true)
+    }
+
     /// Answers every request of `output`, in order, by one call each on `answers`.
     fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers);
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    CallError, Done, Hello, Item, Load, LoadFailed, Loaded, MessageError, Outcome, Output, Outputs, PROTOCOL_VERSION, Run,
-    ToServer, ToWorker,
+    CallError, Done, Functions, Hello, Item, Load, LoadFailed, Loaded, MessageError, Outcome, Output, Outputs, PROTOCOL_VERSION,
+    Role, Run, ToServer, ToWorker,
 };
 
 use crate::backend::{Answers, Backend};
@@ -61,7 +61,7 @@ impl Worker {
     }
 
     fn load(&self, backend: &mut impl Backend, load: &Load) -> Result<(), WorkerError> {
-        let loaded = backend.load(load, &self.host);
+        let loaded = self.load_and_test(backend, load);
         backend.flush();
         match loaded {
             Ok(functions) => Ok(self.connection.send(&ToServer::Loaded(Loaded { functions }))?),
@@ -69,6 +69,27 @@ impl Worker {
                 let message = error.message.clone();
                 self.connection.send(&ToServer::LoadFailed(LoadFailed { error }))?;
                 Err(WorkerError::Load(message))
+            }
+        }
+    }
+
+    /// Where a version answers requests it has to pass the script's own test first; for jobs alone that would be time lost.
+    fn load_and_test(&self, backend: &mut impl Backend, load: &Load) -> Result<Functions, CallError> {
+        let functions = backend.load(load, &self.host)?;
+        if functions.self_test && load.role == Role::Serving {
+            self.test(backend)?;
+        }
+        Ok(functions)
+    }
+
+    fn test(&self, backend: &mut impl Backend) -> Result<(), CallError> {
+        let failed = |message: String| CallError::new("self_test_failed", message);
+        match backend.self_test(&self.host) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(failed("`self_test` returned false".to_owned())),
+            Err(error) => {
+                let message = format!("`self_test` failed: {}", error.message);
+                Err(CallError { traceback: error.traceback, ..failed(message) })
             }
         }
     }
@@ -130,7 +151,7 @@ pub enum WorkerError {
 mod tests {
     use std::io::Write;
 
-    use dunnage_protocol::{CallId, Functions, MAX_HEADER_BYTES, Role, read_frame};
+    use dunnage_protocol::{CallId, MAX_HEADER_BYTES, read_frame};
     use dunnage_types::{JobId, JobKind, JsonObject, WorkerId};
     use serde_json::{Value, json};
 
@@ -156,18 +177,74 @@ mod tests {
         }
     }
 
+    /// A script whose test ends so.
+    struct Tested(Result<bool, CallError>);
+
+    impl Backend for Tested {
+        fn identity(&self) -> Identity {
+            Verbose.identity()
+        }
+
+        fn load(&mut self, _load: &Load, _host: &Host) -> Result<Functions, CallError> {
+            Ok(Functions { self_test: true, ..Functions::default() })
+        }
+
+        fn self_test(&mut self, _host: &Host) -> Result<bool, CallError> {
+            self.0.clone()
+        }
+
+        fn output(&mut self, _output: &Output, _host: &CallHost, _answers: &mut Answers) {}
+
+        fn run(&mut self, _run: &Run, _host: &CallHost) -> Result<Value, CallError> {
+            Ok(Value::Null)
+        }
+    }
+
+    fn load(role: Role) -> Load {
+        Load { service: "s".parse().unwrap(), worker: WorkerId(1), role, script: "/s".into(), artifact: None, device: "cpu".into() }
+    }
+
+    /// What the worker answers to `Load`.
+    fn answer_to_load(role: Role, test: Result<bool, CallError>) -> ToServer {
+        let (mut server, worker) = UnixStream::pair().unwrap();
+        let serving = std::thread::spawn(move || serve(worker, &mut Tested(test)));
+        server.write_all(&ToWorker::Load(load(role)).to_frame().unwrap().to_bytes().unwrap()).unwrap();
+        let mut receive = || ToServer::from_frame(&read_frame(&mut server).unwrap().unwrap()).unwrap();
+        assert!(matches!(receive(), ToServer::Hello(_)));
+        let answer = receive();
+        drop(server);
+        let ended = serving.join().unwrap();
+        assert_eq!(ended.is_ok(), matches!(answer, ToServer::Loaded(_)), "{ended:?}");
+        answer
+    }
+
+    #[test]
+    fn a_serving_worker_is_loaded_once_its_script_has_passed_its_own_test() {
+        assert!(matches!(answer_to_load(Role::Serving, Ok(true)), ToServer::Loaded(_)));
+        let raised = CallError {
+            traceback: Some("line 3".to_owned()),
+            retry_after: Some(1.0),
+            ..CallError::new("script_retry", "the golden input scored 0.3")
+        };
+        for (test, message, traceback) in [
+            (Ok(false), "`self_test` returned false", None),
+            (Err(raised), "`self_test` failed: the golden input scored 0.3", Some("line 3")),
+        ] {
+            let ToServer::LoadFailed(failed) = answer_to_load(Role::Serving, test) else { panic!("it did not pass") };
+            let expected = CallError { traceback: traceback.map(str::to_owned), ..CallError::new("self_test_failed", message) };
+            assert_eq!(failed.error, expected);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_only_runs_jobs_is_spared_the_scripts_test() {
+        assert!(matches!(answer_to_load(Role::Job, Ok(false)), ToServer::Loaded(_)));
+    }
+
     #[test]
     fn a_result_that_fits_no_frame_fails_the_job_and_not_the_worker() {
         let (mut server, worker) = UnixStream::pair().unwrap();
         let serving = std::thread::spawn(move || serve(worker, &mut Verbose));
-        let load = Load {
-            service: "s".parse().unwrap(),
-            worker: WorkerId(1),
-            role: Role::Job,
-            script: "/s".into(),
-            artifact: None,
-            device: "cpu".into(),
-        };
         let job = JobId::random();
         let run = Run {
             call: CallId(1),
@@ -179,7 +256,7 @@ mod tests {
             files: vec![],
             params: JsonObject::new(),
         };
-        for message in [ToWorker::Load(load), ToWorker::Run(run)] {
+        for message in [ToWorker::Load(load(Role::Job)), ToWorker::Run(run)] {
             server.write_all(&message.to_frame().unwrap().to_bytes().unwrap()).unwrap();
         }
         let mut receive = || ToServer::from_frame(&read_frame(&mut server).unwrap().unwrap()).unwrap();

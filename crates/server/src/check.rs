@@ -31,7 +31,7 @@ pub struct CheckReport {
 ///
 /// # Errors
 ///
-/// [`ServeError`] if it cannot be loaded.
+/// [`ServeError`] if it cannot be loaded, or fails its own test.
 pub async fn check(config: Config) -> Result<CheckReport, ServeError> {
     let script = serve::script(&config)?;
     let runtime = serve::runtime(&config)?;
@@ -68,6 +68,7 @@ fn sort(functions: Functions) -> (Named, Explained) {
         ("input", functions.input, "`POST /input` answers 501"),
         ("output", functions.output, "`POST /output` answers 501"),
         ("output_batch", functions.output_batch, "requests are answered one by one, which is fine for most scripts"),
+        ("self_test", functions.self_test, "a new version serves as soon as it is loaded, untried"),
     ];
     let present = all.iter().filter(|(_, present, _)| *present).map(|(name, ..)| *name).collect();
     let missing = all.iter().filter(|(_, present, _)| !present).map(|(name, _, meaning)| (*name, *meaning)).collect();

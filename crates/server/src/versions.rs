@@ -122,7 +122,7 @@ pub(crate) async fn activate(app: &App, version: Version) -> Result<(), Problem>
     if wanted.state == dunnage_types::VersionState::Bad {
         return Err(StoreError::BadVersion(version).into());
     }
-    let unusable = |reason| Problem::new(Code::VersionBad, format!("version {version} cannot be loaded: {reason}"));
+    let unusable = |reason| Problem::new(Code::VersionBad, format!("version {version} cannot serve: {reason}"));
     let standby = app.pool.prepare(Some(app.artifacts.of(wanted))).await.map_err(unusable)?;
     app.pool.take_over(standby, app.store.activate(version)).await.map_err(|(_, error)| error)?;
     tracing::info!(%version, "an earlier version was activated and serves");
@@ -162,8 +162,8 @@ pub(crate) enum PublishError {
     /// What it wrote cannot be kept.
     #[error("the artifact cannot be kept")]
     Disk(#[source] io::Error),
-    /// The new version cannot be loaded.
-    #[error("version {version} cannot be loaded: {reason}")]
+    /// The new version cannot be loaded, or fails its own test.
+    #[error("version {version} cannot serve: {reason}")]
     Unusable {
         /// Its number.
         version: Version,

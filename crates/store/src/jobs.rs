@@ -25,10 +25,11 @@ pub trait Jobs: Send + Sync {
 
     /// Hands up to `limit` of the oldest jobs that are due to `replica`; fewer, or none, when fewer are waiting.
     ///
-    /// The claim is a lease, not a lock: it ends when `lease` has passed, by the database's clock, and the job may then go
-    /// to another replica. A job can therefore run more than once. An attempt is charged now, so that a job that kills
-    /// its worker also runs out. Of the jobs with the same key only the oldest unfinished one is handed out.
-    async fn claim(&self, replica: ReplicaId, limit: u32, lease: Duration) -> Result<Vec<ClaimedJob>, StoreError>;
+    /// The claim is a lease, not a lock: it ends when its time has passed without a renewal, or when the attempt takes longer
+    /// than it may, by the database's clock, and the job may then go to another replica. A job can therefore run more than
+    /// once. An attempt is charged now, so that a job that kills its worker also runs out. Of the jobs with the same key only
+    /// the oldest unfinished one is handed out. A claim whose answer was lost ends with its lease.
+    async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError>;
 
     /// Prolongs a lease to `by` from now, and tells whether the job's cancellation has been asked for.
     ///
@@ -46,11 +47,15 @@ pub trait Jobs: Send + Sync {
     /// Ends the attempt, and with it the job unless it is to be tried again.
     async fn finish(&self, lease: Lease, finish: Finish) -> Result<(), StoreError>;
 
+    /// Whether the attempt itself has ended its job, or handed it back: for a holder whose call of [`Jobs::finish`] or
+    /// [`Jobs::release`] was not answered, and that is told [`StoreError::Superseded`] when it asks again.
+    async fn is_settled(&self, lease: Lease) -> Result<bool, StoreError>;
+
     /// Hands the job back without charging the attempt: the server is shutting down. The lease number still rises with the
     /// next claim.
     async fn release(&self, lease: Lease) -> Result<(), StoreError>;
 
-    /// Returns the jobs whose lease has ended to the queue, or ends them when their attempts are used up or their
+    /// Returns the jobs whose lease or time has ended to the queue, or ends them when their attempts are used up or their
     /// cancellation was asked for; how many. Any replica may do so at any time; each row is its own guarded update.
     async fn rescue(&self) -> Result<u64, StoreError>;
 
@@ -74,8 +79,8 @@ pub trait Jobs: Send + Sync {
     /// [`StoreError::UnknownJob`].
     async fn log(&self, job: JobId, after: u64, limit: u32) -> Result<Vec<LogLine>, StoreError>;
 
-    /// Removes up to `limit` jobs that ended longer than `retention` ago, with their logs and idempotency keys; the addresses
-    /// of their files, so that uploads can be removed too.
+    /// Removes up to `limit` jobs that ended longer than `retention` ago and whose callbacks are not pending, with their logs and
+    /// idempotency keys; the addresses of their files, so that uploads can be removed too.
     async fn prune(&self, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError>;
 
     /// How much is waiting and running.
@@ -101,6 +106,8 @@ pub struct NewJob {
     pub key: Option<String>,
     /// Set when the client sent `Idempotency-Key`.
     pub idempotency: Option<Idempotency>,
+    /// Where to post the end of the job to.
+    pub callback: Option<String>,
     /// How many attempts may be started; at least 1.
     pub max_attempts: u32,
 }
@@ -130,6 +137,15 @@ pub struct Lease {
     pub job: JobId,
     /// Rises with each claim of the job and is never reset, unlike the attempt.
     pub number: i64,
+}
+
+/// How long a claim lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// How long the holder may go without a renewal: what notices that a replica has died.
+    pub lease: Duration,
+    /// How long the attempt may take in all, renewed or not: what notices that a replica hangs.
+    pub limit: Duration,
 }
 
 /// A job and the right to finish it.
@@ -190,6 +206,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// Only jobs of this kind.
     pub kind: Option<JobKind>,
+    /// Only jobs of this key.
+    pub key: Option<String>,
     /// Only jobs older than this cursor, from [`JobPage::next`].
     pub before: Option<i64>,
     /// At most so many.

@@ -1,10 +1,13 @@
 //! Jobs, state and versions of one service, kept in a database.
 //!
-//! A [`Store`] is the three traits [`Jobs`], [`State`] and [`Versions`] together; [`SqliteStore`] keeps one in a file.
+//! A [`Store`] is the traits [`Jobs`], [`State`], [`Versions`], [`Callbacks`] and [`Replicas`] together; [`SqliteStore`] keeps one in a file.
 //! Every row is scoped by the service the store was opened for. `suite` states in code what every store promises.
 
+mod callbacks;
 mod error;
 mod jobs;
+mod lost;
+mod replicas;
 mod sqlite;
 mod state;
 mod versions;
@@ -12,15 +15,17 @@ mod versions;
 #[cfg(feature = "suite")]
 pub mod suite;
 
+pub use callbacks::{Callbacks, Delivery, DueCallback};
 pub use error::StoreError;
 pub use jobs::{
-    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, backoff,
+    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, Terms, backoff,
 };
+pub use replicas::Replicas;
 pub use sqlite::{BUSY_TIMEOUT, FolderLock, SqliteStore};
 pub use state::{MAX_KEY_BYTES, State, StateLimits};
 pub use versions::Versions;
 
 /// Everything a service keeps in its database.
-pub trait Store: Jobs + State + Versions {}
+pub trait Store: Jobs + State + Versions + Callbacks + Replicas {}
 
-impl<T: Jobs + State + Versions> Store for T {}
+impl<T: Jobs + State + Versions + Callbacks + Replicas> Store for T {}

@@ -29,9 +29,25 @@ pub trait Versions: Send + Sync {
     /// [`StoreError::UnknownVersion`].
     async fn mark_bad(&self, version: Version, error: &str) -> Result<(), StoreError>;
 
+    /// Marks a version bad that its attempt could not bring to serve, unless it has become the active one or its job has ended well with it
+    /// after all; whether it did. For a holder that cannot know how its last call ended.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownVersion`].
+    async fn retract(&self, version: Version, error: &str) -> Result<bool, StoreError>;
+
+    /// Marks every version bad whose training was cut off after it had been published: its job waits again, or has ended
+    /// otherwise; how many.
+    async fn retract_orphans(&self) -> Result<u64, StoreError>;
+
     /// The active version, if any has been published.
     async fn active(&self) -> Result<Option<ModelVersion>, StoreError>;
 
     /// Every version, newest first.
     async fn versions(&self) -> Result<Vec<ModelVersion>, StoreError>;
+
+    /// Returns when another version may have become active since the last return. A hint like
+    /// [`Jobs::work_hint`](crate::Jobs::work_hint).
+    async fn version_hint(&self);
 }

@@ -18,6 +18,12 @@ impl JobId {
         Self(Uuid::new_v4())
     }
 
+    /// The same id as databases know it.
+    #[must_use]
+    pub fn as_uuid(self) -> Uuid {
+        self.0
+    }
+
     /// A number that is the same for every attempt at this job; scripts seed their random generators with it.
     #[must_use]
     pub fn seed(self) -> u32 {
@@ -39,6 +45,12 @@ impl FromStr for JobId {
         let id = Uuid::try_parse(text).map_err(|_| InvalidId::Job)?;
         let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         canonical.then_some(Self(id)).ok_or(InvalidId::Job)
+    }
+}
+
+impl From<Uuid> for JobId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
     }
 }
 
@@ -67,6 +79,26 @@ impl ReplicaId {
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
+    }
+
+    /// The same id as databases know it.
+    #[must_use]
+    pub fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for ReplicaId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl FromStr for ReplicaId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Uuid::try_parse(text).map(Self).map_err(|_| InvalidId::Replica(text.to_owned()))
     }
 }
 
@@ -157,6 +189,9 @@ pub enum InvalidId {
     /// Not a job id. The text is left out: it came from a client and may be anything.
     #[error("a job id has the form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, in lower-case hexadecimal")]
     Job,
+    /// Not a replica's id.
+    #[error("`{0}` is not a replica's id, which is a UUID")]
+    Replica(String),
     /// Not a service name.
     #[error("`{0}` is not a service name; use 1 to 64 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit")]
     Service(String),

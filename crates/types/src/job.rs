@@ -154,12 +154,66 @@ pub struct Job {
     pub version: Option<Version>,
     /// Whether a client has asked for it to be cancelled.
     pub cancel_requested: bool,
+    /// Whom to tell of its end, if the client asked for that.
+    pub callback: Option<Callback>,
     /// When it was committed.
     pub created_at: Timestamp,
     /// When the newest attempt was claimed.
     pub started_at: Option<Timestamp>,
     /// When it reached a terminal state.
     pub finished_at: Option<Timestamp>,
+}
+
+/// The webhook of a job, and how far its delivery has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// Where to post the end of the job to.
+    pub url: String,
+    /// Where its delivery stands.
+    pub state: CallbackState,
+    /// How many deliveries have been begun; counted when begun.
+    pub attempts: u32,
+    /// Why the newest delivery failed, if it did.
+    pub error: Option<String>,
+}
+
+/// Where the delivery of a callback stands. `Delivered` and `Failed` never change again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallbackState {
+    /// The job has not ended, or its end is being delivered. A crash leaves it as it is, and another replica delivers it.
+    Pending,
+    /// The receiver has answered with a 2xx status. It may have been told more than once.
+    Delivered,
+    /// Every attempt failed; nobody tries again.
+    Failed,
+}
+
+impl CallbackState {
+    /// The word used in the API and the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for CallbackState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for CallbackState {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let all = [Self::Pending, Self::Delivered, Self::Failed];
+        all.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownWord(text.to_owned()))
+    }
 }
 
 /// Why a job failed.

@@ -7,6 +7,7 @@ pub mod address;
 pub mod array;
 pub mod id;
 pub mod job;
+pub mod replica;
 pub mod state;
 pub mod time;
 pub mod vector;
@@ -15,7 +16,10 @@ pub mod version;
 pub use address::{AddressError, FileAddress};
 pub use array::{Array, Dtype};
 pub use id::{InvalidId, JobId, ReplicaId, ServiceName, WorkerId};
-pub use job::{Job, JobError, JobKind, JobState, JobStatus, LogLevel, LogLine, LogSource, NewLogLine, Progress};
+pub use job::{
+    Callback, CallbackState, Job, JobError, JobKind, JobState, JobStatus, LogLevel, LogLine, LogSource, NewLogLine, Progress,
+};
+pub use replica::{Presence, Replica};
 pub use state::StateValue;
 pub use time::Timestamp;
 pub use vector::{NotFinite, Vector, VectorError, VectorType};

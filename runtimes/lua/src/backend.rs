@@ -50,6 +50,11 @@ impl Backend for LuaBackend {
         Ok(functions)
     }
 
+    fn self_test(&mut self, host: &Host) -> Result<bool, CallError> {
+        let script = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        self.interpreter.self_test(script, &host.loading())
+    }
+
     fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers) {
         match &self.loaded {
             Some(script) if script.has_batch => self.interpreter.answer_batch(script, output, host, answers),
@@ -79,7 +84,8 @@ impl Script {
     fn functions(&self) -> mlua::Result<Functions> {
         let has = |name: &str| self.functions.get::<Value>(name).map(|value| !value.is_nil());
         let output = has("output")? || self.has_batch;
-        Ok(Functions { train: has("train")?, input: has("input")?, output, output_batch: self.has_batch })
+        let (train, input, self_test) = (has("train")?, has("input")?, has("self_test")?);
+        Ok(Functions { train, input, output, output_batch: self.has_batch, self_test })
     }
 }
 
@@ -100,6 +106,11 @@ impl Interpreter {
         let Some(setup) = script.functions.get::<Option<Function>>("setup").map_err(lua_failed)? else { return Ok(()) };
         let ctx = self.context(script, host, &JsonObject::new()).map_err(lua_failed)?;
         self.call(&setup, ctx)
+    }
+
+    fn self_test(&self, script: &Script, host: &CallHost) -> Result<bool, CallError> {
+        let ctx = self.context(script, host, &JsonObject::new()).map_err(lua_failed)?;
+        self.call(&self.function("self_test")?, (&script.functions, ctx))
     }
 
     fn run(&self, script: &Script, run: &Run, host: &CallHost) -> Result<Json, CallError> {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._context import Context
 
     Function = Callable[[Any, Context], Any]
+    ContextFunction = Callable[[Context], Any]
 
 FUNCTIONS = ("train", "input", "output", "output_batch")
 _LEGACY = {"train": "handleTrainFile", "input": "handleInputFile", "output": "handleOutputFile"}
@@ -26,10 +27,13 @@ _LEGACY = {"train": "handleTrainFile", "input": "handleInputFile", "output": "ha
 class Script:
     """A loaded script: its functions, each called with files (or requests) and a context, whatever form they have in it."""
 
-    def __init__(self, file_name: str, functions: dict[str, Function], how_to_add: str) -> None:
+    def __init__(
+        self, file_name: str, functions: dict[str, Function], how_to_add: str, self_test: ContextFunction | None = None
+    ) -> None:
         self._file_name = file_name
         self._functions = functions
         self._how_to_add = how_to_add
+        self.self_test = self_test
 
     def has(self, name: str) -> bool:
         return name in self._functions
@@ -49,12 +53,14 @@ def load(path: str, context: Context) -> Script:
     model = getattr(module, "Model", None)
     plain = {name: getattr(module, name) for name in FUNCTIONS if callable(getattr(module, name, None))}
     if isinstance(model, type) and _is_ours(model, plain):
-        return Script(file_name, _from_class(model, context), "`def {name}(self, files, ctx)` to its class `Model`")
+        instance = _instance(model, context)
+        how_to_add = "`def {name}(self, files, ctx)` to its class `Model`"
+        return Script(file_name, _methods(model, instance), how_to_add, _of_context(instance, "self_test"))
     if plain:
-        setup = getattr(module, "setup", None)
-        if callable(setup):
-            setup(*([context] if _Parameters(setup).takes_context(0) else []))
-        return Script(file_name, _adapted(plain), "`def {name}(files, ctx)`")
+        setup = _of_context(module, "setup")
+        if setup is not None:
+            setup(context)
+        return Script(file_name, _adapted(plain), "`def {name}(files, ctx)`", _of_context(module, "self_test"))
     legacy = getattr(module, "ML", None)
     if isinstance(legacy, type) and any(hasattr(legacy, name) for name in _LEGACY.values()):
         return Script(file_name, _from_legacy(legacy, context), "`def {legacy}(contents)` to its class `ML`")
@@ -100,8 +106,7 @@ def _is_ours(model: type, plain: dict[str, Any]) -> bool:
     return bool(found) and not (plain and found == ["train"])
 
 
-def _from_class(model: type, context: Context) -> dict[str, Function]:
-    instance = _instance(model, context)
+def _methods(model: type, instance: Any) -> dict[str, Function]:
     return _adapted({name: getattr(instance, name) for name in FUNCTIONS if _has_method(model, name)})
 
 
@@ -151,6 +156,14 @@ def _instance(model: type, context: Context) -> Any:
     initialise: Any = getattr(model, "__init__")
     wanted = initialise is not object.__init__ and _Parameters(initialise).without_first().takes_context(0)
     return model(context) if wanted else model()
+
+
+def _of_context(owner: Any, name: str) -> ContextFunction | None:
+    """A function that is called with the context alone, or with nothing if it takes none; `None` where there is none."""
+    function = getattr(owner, name, None)
+    if not callable(function):
+        return None
+    return function if _Parameters(function).takes_context(0) else lambda _context: function()
 
 
 def _adapted(functions: dict[str, Any]) -> dict[str, Function]:

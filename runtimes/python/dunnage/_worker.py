@@ -31,12 +31,20 @@ class Worker:
         self._script: _script.Script | None = None
         self._common: dict[str, Any] = {}
 
-    def load(self, path: str, common: dict[str, Any], host: Host) -> tuple[bool, bool, bool, bool]:
+    def load(self, path: str, common: dict[str, Any], host: Host) -> tuple[bool, bool, bool, bool, bool]:
         """Loads the script; which of its functions there are."""
         self._common = common
         self._script = _script.load(path, Context(host=host, **common))
         train, input, output, output_batch = map(self._script.has, _script.FUNCTIONS)
-        return (train, input, output, output_batch)
+        return (train, input, output, output_batch, self._script.self_test is not None)
+
+    def self_test(self, host: Host) -> bool:
+        """Runs the script's own test; whether it passed, as it has unless it returned false."""
+        if self._script is None or self._script.self_test is None:
+            raise Failure("load_failed", "the script has no `self_test`")
+        result = self._script.self_test(Context(host=host, **self._common))
+        _refuse_awaitable(result, "self_test", "load_failed")
+        return not _is_false(result)
 
     def output(self, host: Host, deadline: float | None, request: RequestTuple) -> Any:
         """Answers one request."""
@@ -166,12 +174,21 @@ def _file(file: FileTuple) -> File:
 def _plain_result(result: Any, name: str) -> Any:
     from ._values import plain
 
-    if hasattr(result, "__await__"):
-        if hasattr(result, "close"):
-            result.close()  # or Python warns that it was never awaited
-        kind = type(result).__name__
-        raise Failure("bad_result", f"`{name}` returned a {kind}; functions are called, not awaited: make it `def`, not `async def`")
+    _refuse_awaitable(result, name, "bad_result")
     try:
         return plain(result, f"the result of `{name}`")
     except (TypeError, ValueError) as error:
         raise Failure("bad_result", str(error)) from None
+
+
+def _refuse_awaitable(result: Any, name: str, code: str) -> None:
+    if hasattr(result, "__await__"):
+        if hasattr(result, "close"):
+            result.close()  # or Python warns that it was never awaited
+        kind = type(result).__name__
+        raise Failure(code, f"`{name}` returned a {kind}; functions are called, not awaited: make it `def`, not `async def`")
+
+
+def _is_false(result: Any) -> bool:
+    """Whether it is `False`, or what comparisons of numpy and torch answer in its place."""
+    return (result.tolist() if hasattr(result, "tolist") else result) is False

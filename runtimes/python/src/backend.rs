@@ -58,6 +58,14 @@ impl Backend for PythonBackend {
         })
     }
 
+    fn self_test(&mut self, host: &Host) -> Result<bool, CallError> {
+        Python::attach(|py| {
+            let passed = self.worker.call_method1(py, "self_test", (ServerHost::new(&host.loading()),));
+            end_forked_copy();
+            passed.and_then(|passed| passed.extract(py)).map_err(|error| self.describe(py, &error, true))
+        })
+    }
+
     fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers) {
         Python::attach(|py| {
             self.log.get().enter(host);
@@ -98,8 +106,8 @@ impl PythonBackend {
         common.set_item("version", load.artifact.as_ref().map(|artifact| artifact.version))?;
         common.set_item("artifact", load.artifact.as_ref().map(|artifact| artifact.path.as_os_str()))?;
         let arguments = (load.script.as_os_str(), common, ServerHost::new(host));
-        let (train, input, output, output_batch) = self.worker.call_method1(py, "load", arguments)?.extract(py)?;
-        Ok(Functions { train, input, output: output || output_batch, output_batch })
+        let (train, input, output, output_batch, self_test) = self.worker.call_method1(py, "load", arguments)?.extract(py)?;
+        Ok(Functions { train, input, output: output || output_batch, output_batch, self_test })
     }
 
     /// One call of `output` a request, so that each fails alone.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import unittest
 
 from worker import Refused, Worker
 
-ALL = {"train": True, "input": True, "output": True, "output_batch": False}
+ALL = {"train": True, "input": True, "output": True, "output_batch": False, "self_test": False}
 
 
 class Forms(unittest.TestCase):
@@ -209,3 +210,76 @@ class Broken(unittest.TestCase):
         self.assertIn("FileNotFoundError", caught.exception.message)
         self.assertRegex(self.failure("x = '\0'").message, "Error: source code string cannot contain null bytes")
 
+
+class SelfTests(unittest.TestCase):
+    def failure(self, script: str) -> Refused:
+        worker = Worker(script)
+        with self.assertRaises(Refused) as caught, worker:
+            worker.load()
+        self.assertEqual((caught.exception.code, worker.status), ("self_test_failed", 1), worker.stderr)
+        return caught.exception
+
+    def returning(self, expression: str) -> str:
+        return f"def self_test(): return {expression}\ndef output(files): return [1]"
+
+    def test_it_runs_once_with_what_the_constructor_was_given(self) -> None:
+        script = """
+            class Model:
+                tested = 0
+                def self_test(self, ctx):
+                    assert self.output([], ctx) == [0, 1]
+                    self.tested += 1
+                    ctx.log.info("tested")
+                def output(self, files, ctx):
+                    return [self.tested, ctx.version == 7 and ctx.state.get("absent") is None and ctx.artifact.is_dir()]
+        """
+        with Worker(script) as worker:
+            worker.load(artifact=worker.folder.name)
+            self.assertEqual(worker.functions, {**ALL, "train": False, "input": False, "self_test": True})
+            self.assertEqual(worker.output(), ("i64", [1, 1]))
+        self.assertEqual([line["message"] for line in worker.log], ["tested"])
+
+    def test_a_plain_function_is_found_too_and_may_take_nothing(self) -> None:
+        for declaration in ["self_test(ctx): assert ctx.device == 'cpu'", "self_test(): pass"]:
+            script = f"tested = []\ndef {declaration}; tested.append(1)\ndef output(files): return tested"
+            with self.subTest(declaration), Worker(script).load() as worker:
+                self.assertEqual(worker.output(), ("i64", [1]))
+
+    def test_what_it_raises_fails_the_load_with_the_scripts_frames(self) -> None:
+        script = """
+            class Model:
+                def output(self, files, ctx): return [3]
+                def self_test(self, ctx):
+                    answer = self.output([], ctx)
+                    assert answer == [4], f"the golden input scored {answer}"
+        """
+        failure = self.failure(script)
+        self.assertEqual(failure.message, "`self_test` failed: AssertionError: the golden input scored [3]")
+        assert failure.traceback
+        self.assertRegex(failure.traceback, r'^Traceback .*\n  File ".*/model\.py", line 6, in self_test')
+        self.assertNotIn("dunnage>", failure.traceback)
+
+    def test_only_false_is_a_failure_among_what_it_may_return(self) -> None:
+        self.assertEqual(self.failure(self.returning("False")).message, "`self_test` returned false")
+        for expression in ["None", "True", "0", "[]", "'no'"]:
+            with self.subTest(expression), Worker(self.returning(expression)).load() as worker:
+                self.assertTrue(worker.functions["self_test"])
+
+    @unittest.skipUnless(importlib.util.find_spec("numpy"), "numpy is not installed")
+    def test_numpys_false_is_false(self) -> None:
+        for expression, passes in [("(numpy.zeros(2) == 1).all()", False), ("numpy.bool_(True)", True), ("numpy.zeros(2)", True)]:
+            script = "import numpy\n" + self.returning(expression)
+            with self.subTest(expression):
+                if passes:
+                    with Worker(script).load():
+                        pass
+                else:
+                    self.assertEqual(self.failure(script).message, "`self_test` returned false")
+
+    def test_one_that_would_have_to_be_awaited_has_not_been_run(self) -> None:
+        failure = self.failure("async def self_test(ctx): ...\ndef output(files): return [1]")
+        self.assertIn("make it `def`, not `async def`", failure.message)
+
+    def test_a_worker_that_only_runs_jobs_is_spared_it(self) -> None:
+        with Worker("def self_test(): return False\ndef train(files): return 5").load(role="job") as worker:
+            self.assertEqual(worker.run("train"), 5)

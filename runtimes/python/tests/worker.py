@@ -74,14 +74,14 @@ class Worker:
         kind, self.hello, _ = self.receive()
         assert kind == HELLO, kind
 
-    def load(self, artifact: str | None = None) -> Worker:
+    def load(self, artifact: str | None = None, role: str = "serving") -> Worker:
         """Loads the script, which must succeed."""
         self.send(
             LOAD,
             {
                 "service": "tests",
                 "worker": 1,
-                "role": "serving",
+                "role": role,
                 "script": str(self.path),
                 "artifact": None if artifact is None else {"version": 7, "path": artifact},
                 "device": "cpu",

@@ -17,7 +17,8 @@ Examples:
   dunnage check model.py
   dunnage check model.py --python .venv --json
 
-It reads the settings of `dunnage serve` and exits with 1 if the script cannot be loaded.")]
+It reads the settings of `dunnage serve` and exits with 1 if the script cannot be loaded
+or fails its own `self_test`.")]
 pub(crate) struct Check {
     /// Print the report as JSON
     #[arg(long)]

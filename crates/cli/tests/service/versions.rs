@@ -12,6 +12,7 @@ in_both_languages!(
     a_trained_version_serves_as_soon_as_its_job_is_done,
     versions_are_swapped_under_load_and_no_request_fails,
     a_version_that_cannot_be_loaded_leaves_the_old_one_at_work,
+    a_version_that_fails_its_self_test_leaves_the_old_one_at_work,
     an_earlier_version_is_activated_by_one_call,
 );
 
@@ -91,6 +92,26 @@ fn a_version_that_cannot_be_loaded_leaves_the_old_one_at_work(language: Language
     assert_eq!((&models["active"], &models["versions"][0]["state"]), (&json!(1), &json!("bad")), "{models}");
     service.send(&Request::new("POST", "/models/2/activate")).expect_problem(409, "version_bad");
     train(&setup, &service, json!(3));
+    assert_eq!(served(&setup, &service), (3.0, "3".to_owned()));
+}
+
+fn a_version_that_fails_its_self_test_leaves_the_old_one_at_work(language: Language) {
+    let setup = Setup::new(language, "versions");
+    let service = setup.start();
+    train(&setup, &service, json!(1));
+    let job = service.submit("/train", &setup.body(json!({"value": -5})));
+    let status = service.ended(&job);
+    assert_eq!((&status["status"], &status["error"]["code"]), (&json!("error"), &json!("version_unusable")), "{status}");
+    let message = status["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("version 2 cannot serve: the script cannot be loaded: `self_test` failed: "), "{message}");
+    assert!(message.ends_with("a walk scored -5"), "{message}");
+    assert_eq!(served(&setup, &service), (1.0, "1".to_owned()));
+    let models = service.get("/models").expect(200);
+    let bad = &models["versions"][0];
+    assert_eq!((&models["active"], &bad["version"], &bad["state"]), (&json!(1), &json!(2), &json!("bad")), "{models}");
+    assert!(message.ends_with(bad["error"].as_str().unwrap()), "{models}");
+    service.send(&Request::new("POST", "/models/2/activate")).expect_problem(409, "version_bad");
+    assert_eq!(train(&setup, &service, json!(3))["version"], 3);
     assert_eq!(served(&setup, &service), (3.0, "3".to_owned()));
 }
 

@@ -44,7 +44,7 @@ impl Backend for Fake {
         self.behaviour = text.trim().to_owned();
         self.artifact = load.artifact.as_ref().map(|artifact| artifact.path.clone());
         self.version = load.artifact.as_ref().map_or(0, |artifact| artifact.version);
-        let functions = Functions { train: true, input: true, output: true, output_batch: false };
+        let functions = Functions { train: true, input: true, output: true, ..Functions::default() };
         match self.behaviour.as_str() {
             "acts" if self.artifact.as_ref().is_some_and(|folder| folder.join("broken").exists()) => {
                 Err(CallError::new("load_failed", "the artifact is broken on purpose"))

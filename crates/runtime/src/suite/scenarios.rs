@@ -22,7 +22,7 @@ pub fn a_script_answers_vectors(subject: &Subject) {
 /// (in Lua: name and contents); `handleOutputFile` answers the length of the contents as a single number.
 pub fn a_script_in_the_first_wrappers_form_is_called_once_a_file(subject: &Subject) {
     let mut driver = Driver::start(subject, "legacy");
-    assert_eq!(driver.functions, Functions { train: true, input: true, output: true, output_batch: false });
+    assert_eq!(driver.functions, Functions { train: true, input: true, output: true, ..Functions::default() });
     let files = vec![driver.file("a.bin", b"abc"), driver.file("b.bin", b"de")];
     for kind in [JobKind::Train, JobKind::Input] {
         assert!(driver.run(kind, files.clone(), JsonObject::new()).is_ok());

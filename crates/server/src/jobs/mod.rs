@@ -12,7 +12,7 @@ mod runner;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_store::{ClaimedJob, StoreError};
+use dunnage_store::{ClaimedJob, StoreError, Terms};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -107,8 +107,17 @@ async fn slot(app: Arc<App>, mut runner: Runner, mut stopped: watch::Receiver<bo
 }
 
 async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
-    let mut claimed = app.store.claim(app.replica, 1, app.config.jobs.lease).await?;
+    let mut claimed = app.store.claim(app.replica, 1, terms(app)).await?;
     Ok(claimed.pop())
+}
+
+/// How long a claim lasts. The database's limit of an attempt is for replicas that hang: it leaves time for all that one which does not
+/// hang does itself, which is to load the script, to run it and, after training, to load what it has written.
+fn terms(app: &App) -> Terms {
+    let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
+    let limit =
+        jobs.timeout.saturating_add(load_timeout.saturating_mul(2)).saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
+    Terms { lease: jobs.lease, limit }
 }
 
 /// Returns jobs to the queue whose holder was lost.

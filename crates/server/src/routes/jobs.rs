@@ -24,6 +24,8 @@ pub(crate) struct Query {
     /// Only jobs of this kind: `train` or `input`.
     #[param(value_type = Option<String>)]
     kind: Option<JobKind>,
+    /// Only jobs of this `Key`.
+    key: Option<String>,
     /// The `next` of the page before.
     before: Option<i64>,
     /// At most so many, 1 to 1000; 50 by default.
@@ -55,7 +57,7 @@ pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Result<Ht
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::new(Code::QueryInvalid, format!("`limit` must be from 1 to {MAX_LIMIT}")));
     }
-    let filter = JobFilter { state: query.state, kind: query.kind, before: query.before, limit };
+    let filter = JobFilter { state: query.state, kind: query.kind, key: query.key, before: query.before, limit };
     let page = app.store.jobs(&filter).await?;
     Ok(HttpResponse::Ok().json(Page { jobs: page.jobs.into_iter().map(StatusBody::from).collect(), next: page.next }))
 }

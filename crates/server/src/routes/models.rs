@@ -31,7 +31,7 @@ pub(crate) struct Model {
     /// Its number.
     #[schema(value_type = u32)]
     version: Version,
-    /// `ready`, or `bad` if it cannot be loaded.
+    /// `ready`, or `bad` if it cannot be loaded or fails its own test.
     #[schema(value_type = String)]
     state: VersionState,
     /// Whether it is the active one.

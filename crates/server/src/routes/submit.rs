@@ -66,6 +66,7 @@ async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: J
         params: submission.params,
         key: submission.key,
         idempotency,
+        callback: None,
         max_attempts: app.config.jobs.max_attempts,
     };
     // In a task of its own: a client that hangs up must not part a committed job from its files.

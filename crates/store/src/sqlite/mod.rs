@@ -4,10 +4,12 @@
 //! what is committed ([`readers`]). The SQL stands in [`jobs`], [`state`] and [`versions`], the schema in `migrations`.
 
 mod call;
+mod callbacks;
 mod error;
 mod jobs;
 mod open;
 mod readers;
+mod replicas;
 mod rows;
 mod state;
 mod versions;
@@ -43,8 +45,18 @@ pub struct SqliteStore {
     database: Arc<Database>,
     service: ServiceName,
     limits: StateLimits,
-    /// Told after each commit that may have made a job due.
+    hints: Arc<Hints>,
+}
+
+/// Who is told after a commit that may matter to them.
+#[derive(Debug, Default)]
+struct Hints {
+    /// A job may have become due.
     work: Arc<Notify>,
+    /// A callback may have.
+    callbacks: Arc<Notify>,
+    /// Another version may be active.
+    versions: Arc<Notify>,
 }
 
 /// The threads and the lock, in the order in which they end.
@@ -100,13 +112,13 @@ impl SqliteStore {
         let reading = || open::reading_connection(folder, busy_timeout);
         let database =
             Database { readers: Readers::start([reading()?, reading()?])?, writer: Writer::start(writing)?, _lock: lock };
-        Ok(Self { database: Arc::new(database), service, limits, work: Arc::default() })
+        Ok(Self { database: Arc::new(database), service, limits, hints: Arc::default() })
     }
 
     /// The store of another service in the same database.
     #[must_use]
     pub fn for_service(&self, service: ServiceName) -> Self {
-        Self { database: Arc::clone(&self.database), service, limits: self.limits, work: Arc::default() }
+        Self { database: Arc::clone(&self.database), service, limits: self.limits, hints: Arc::default() }
     }
 
     /// How many transactions have been committed since the store was opened.
@@ -125,13 +137,14 @@ impl SqliteStore {
         answer.await
     }
 
-    /// Like [`SqliteStore::write`], for work after which a job may be due.
-    async fn write_and_hint<T: Send + 'static>(
+    /// Like [`SqliteStore::write`], for work that somebody waits for: who, says `whom`.
+    async fn write_and_tell<T: Send + 'static>(
         &self,
+        whom: impl FnOnce(&Hints) -> &Arc<Notify>,
         work: impl FnOnce(&Rows<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (call, answer) = Call::new(self.scoped(work));
-        self.database.writer.send(Box::new(call.then_notify(Arc::clone(&self.work)))).await?;
+        self.database.writer.send(Box::new(call.then_notify(Arc::clone(whom(&self.hints))))).await?;
         answer.await
     }
 

@@ -87,6 +87,11 @@ impl<T: FromStr<Err: Error + Send + Sync + 'static>> FromSql for Word<T> {
     }
 }
 
+/// The time `by` before `now`, or the first there is.
+pub(super) fn earlier(now: Timestamp, by: Duration) -> i64 {
+    now.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// The time `by` after `now`, or the last there is.
 pub(super) fn later(now: Timestamp, by: Duration) -> i64 {
     now.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))

@@ -24,6 +24,21 @@ const ACTIVATE: &str = "UPDATE version SET active = 1 WHERE service = :service A
 
 const MARK_BAD: &str = "UPDATE version SET state = 'bad', error = :error WHERE service = :service AND number = :number";
 
+/// A version whose job ended well with it, or whose job is no longer known, was trained well.
+const RETRACT: &str = "
+    UPDATE version SET state = 'bad', error = :error
+    WHERE service = :service AND number = :number AND NOT active
+      AND NOT EXISTS (
+          SELECT 1 FROM job WHERE job.service = :service AND job.id = version.job AND job.state = 'done' AND job.version = version.number)";
+
+const RETRACT_ORPHANS: &str = "
+    UPDATE version SET state = 'bad', error = 'its training was cut off'
+    WHERE service = :service AND state = 'ready' AND NOT active
+      AND EXISTS (
+          SELECT 1 FROM job
+          WHERE job.service = :service AND job.id = version.job AND job.state <> 'running'
+            AND NOT (job.state = 'done' AND job.version = version.number))";
+
 const ACTIVE: &str = "SELECT * FROM version WHERE service = :service AND active = 1";
 
 const ALL: &str = "SELECT * FROM version WHERE service = :service ORDER BY number DESC";
@@ -36,12 +51,21 @@ impl Versions for SqliteStore {
     }
 
     async fn activate(&self, version: Version) -> Result<(), StoreError> {
-        self.write(move |rows| activate(rows, version)).await
+        self.write_and_tell(|hints| &hints.versions, move |rows| activate(rows, version)).await
     }
 
     async fn mark_bad(&self, version: Version, error: &str) -> Result<(), StoreError> {
         let error = error.to_owned();
         self.write(move |rows| mark_bad(rows, version, &error)).await
+    }
+
+    async fn retract(&self, version: Version, error: &str) -> Result<bool, StoreError> {
+        let error = error.to_owned();
+        self.write(move |rows| retract(rows, version, &error)).await
+    }
+
+    async fn retract_orphans(&self) -> Result<u64, StoreError> {
+        self.write(|rows| Ok(rows.execute(RETRACT_ORPHANS, named_params! { ":service": rows.service })? as u64)).await
     }
 
     async fn active(&self) -> Result<Option<ModelVersion>, StoreError> {
@@ -50,6 +74,10 @@ impl Versions for SqliteStore {
 
     async fn versions(&self) -> Result<Vec<ModelVersion>, StoreError> {
         self.read(|rows| rows.all(ALL, named_params! { ":service": rows.service }, read)).await
+    }
+
+    async fn version_hint(&self) {
+        self.hints.versions.notified().await;
     }
 }
 
@@ -90,6 +118,13 @@ fn mark_bad(rows: &Rows<'_>, version: Version, error: &str) -> Result<(), StoreE
         0 => Err(StoreError::UnknownVersion(version)),
         _ => Ok(()),
     }
+}
+
+fn retract(rows: &Rows<'_>, version: Version, error: &str) -> Result<bool, StoreError> {
+    let parameters = named_params! { ":service": rows.service, ":number": version.get() };
+    rows.first(FIND_STATE, parameters, |_| Ok(()))?.ok_or(StoreError::UnknownVersion(version))?;
+    let parameters = named_params! { ":service": rows.service, ":number": version.get(), ":error": error };
+    Ok(rows.execute(RETRACT, parameters)? > 0)
 }
 
 fn read(row: &Row<'_>) -> Result<ModelVersion, StoreError> {

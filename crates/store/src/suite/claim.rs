@@ -9,7 +9,7 @@ use dunnage_types::{JobId, JobState, ReplicaId};
 use tokio::task::JoinSet;
 
 use super::Bench;
-use super::given::{LEASE, claim_all, claim_one, done, enqueue, job, job_with_key, new_job, retry_after};
+use super::given::{TERMS, claim_all, claim_one, done, enqueue, job, job_with_key, new_job, retry_after};
 use crate::ClaimedJob;
 
 pub async fn jobs_are_claimed_in_the_order_of_their_commits(bench: &mut dyn Bench) {
@@ -27,7 +27,7 @@ pub async fn a_claim_takes_no_more_than_its_limit(bench: &mut dyn Bench) {
         enqueue(&*store, new_job()).await;
     }
     for (limit, expected) in [(0, 0), (2, 2), (1, 1), (10, 2), (10, 0)] {
-        assert_eq!(store.claim(ReplicaId::random(), limit, LEASE).await.unwrap().len(), expected, "limit {limit}");
+        assert_eq!(store.claim(ReplicaId::random(), limit, TERMS).await.unwrap().len(), expected, "limit {limit}");
     }
 }
 
@@ -53,7 +53,7 @@ pub async fn no_job_is_claimed_twice(bench: &mut dyn Bench) {
             let replica = ReplicaId::random();
             let mut mine = Vec::new();
             loop {
-                match store.claim(replica, 3, LEASE).await.unwrap() {
+                match store.claim(replica, 3, TERMS).await.unwrap() {
                     claimed if claimed.is_empty() => return mine,
                     claimed => mine.extend(ids(&claimed)),
                 }

@@ -40,6 +40,7 @@ pub async fn a_job_is_kept_as_it_was_given(bench: &mut dyn Bench) {
         result: None,
         version: None,
         cancel_requested: false,
+        callback: None,
         created_at: kept.created_at,
         started_at: None,
         finished_at: None,

@@ -5,10 +5,13 @@ use std::time::Duration;
 use dunnage_types::{Job, JobError, JobId, JobKind, JsonObject, LogLevel, LogSource, NewLogLine, Progress, ReplicaId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::{ClaimedJob, Enqueued, Finish, JobFilter, Lease, NewJob, Store, StoreError};
+use crate::{ClaimedJob, Enqueued, Finish, JobFilter, Lease, NewJob, Store, StoreError, Terms};
 
 /// Longer than any test takes.
 pub(super) const LEASE: Duration = Duration::from_mins(10);
+
+/// A lease for that long, for an attempt that may take a hundred times as long.
+pub(super) const TERMS: Terms = Terms { lease: LEASE, limit: LEASE.saturating_mul(100) };
 
 pub(super) fn new_job() -> NewJob {
     NewJob {
@@ -18,6 +21,7 @@ pub(super) fn new_job() -> NewJob {
         params: JsonObject::new(),
         key: None,
         idempotency: None,
+        callback: None,
         max_attempts: 3,
     }
 }
@@ -35,7 +39,7 @@ pub(super) async fn enqueue(store: &dyn Store, job: NewJob) -> JobId {
 
 /// Claims what is due, up to 100 jobs.
 pub(super) async fn claim_all(store: &dyn Store) -> Vec<ClaimedJob> {
-    store.claim(ReplicaId::random(), 100, LEASE).await.unwrap()
+    store.claim(ReplicaId::random(), 100, TERMS).await.unwrap()
 }
 
 /// Claims the only job that is due.

@@ -13,10 +13,11 @@ use rand::{RngExt, SeedableRng};
 
 use super::Bench;
 use super::given::{done, error, first_jobs, half_way, new_job, retry_after};
-use crate::{Finish, Lease, NewJob, Store, StoreError};
+use crate::{Finish, Lease, NewJob, Store, StoreError, Terms};
 
 const STEPS: usize = 400;
 const LEASE: Duration = Duration::from_secs(10);
+const TERMS: Terms = Terms { lease: LEASE, limit: Duration::from_hours(1) };
 
 pub async fn random_interleavings_keep_the_promises(bench: &mut dyn Bench) {
     for seed in 0..3 {
@@ -61,7 +62,7 @@ impl History {
 
     async fn claim(&mut self) {
         let limit = self.random.random_range(1..=3);
-        for claimed in self.store.claim(ReplicaId::random(), limit, LEASE).await.unwrap() {
+        for claimed in self.store.claim(ReplicaId::random(), limit, TERMS).await.unwrap() {
             assert!(claimed.job.attempt <= claimed.job.max_attempts, "{:?}", claimed.job);
             assert!(!claimed.job.cancel_requested, "{:?}", claimed.job);
             assert!(self.newest(claimed.lease.job).is_none_or(|last| claimed.lease.number > last.number));
@@ -136,7 +137,7 @@ impl History {
             bench.advance(Duration::from_hours(1)).await;
             self.store.rescue().await.unwrap();
             bench.advance(Duration::from_hours(1)).await;
-            for claimed in self.store.claim(ReplicaId::random(), 10, LEASE).await.unwrap() {
+            for claimed in self.store.claim(ReplicaId::random(), 10, TERMS).await.unwrap() {
                 self.store.finish(claimed.lease, done()).await.unwrap();
             }
             self.check().await;

@@ -8,8 +8,10 @@ use dunnage_types::{Job, JobId, JobState, LogLine, ModelVersion, ReplicaId, Stat
 use serde_json::{Number, json};
 
 use super::Bench;
-use super::given::{LEASE, assert_superseded, claim_one, done, enqueue, error, half_way, job, line, new_job, retry_after, running};
-use crate::{Finish, Lease, Store};
+use super::given::{
+    LEASE, TERMS, assert_superseded, claim_one, done, enqueue, error, half_way, job, line, new_job, retry_after, running,
+};
+use crate::{Finish, Lease, Store, Terms};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,9 +29,9 @@ pub async fn a_lease_taken_over_by_the_same_replica_is_refused_everything(bench:
     let store = bench.store();
     let replica = ReplicaId::random();
     enqueue(&*store, new_job()).await;
-    let old = store.claim(replica, 1, LEASE).await.unwrap().remove(0).lease;
+    let old = store.claim(replica, 1, TERMS).await.unwrap().remove(0).lease;
     lose(bench, &*store).await;
-    let new = store.claim(replica, 1, LEASE).await.unwrap().remove(0).lease;
+    let new = store.claim(replica, 1, TERMS).await.unwrap().remove(0).lease;
     assert_refused_everything(&*store, old).await;
     store.finish(new, done()).await.unwrap();
 }
@@ -87,7 +89,7 @@ pub async fn a_late_holder_goes_on_while_nobody_took_over(bench: &mut dyn Bench)
 pub async fn a_renewed_lease_does_not_end(bench: &mut dyn Bench) {
     let store = bench.store();
     enqueue(&*store, new_job()).await;
-    let lease = store.claim(ReplicaId::random(), 1, MINUTE).await.unwrap().remove(0).lease;
+    let lease = store.claim(ReplicaId::random(), 1, Terms { lease: MINUTE, ..TERMS }).await.unwrap().remove(0).lease;
     for _ in 0..4 {
         bench.advance(MINUTE / 2).await;
         store.renew(lease, MINUTE).await.unwrap();
@@ -103,6 +105,23 @@ pub async fn a_renewal_tells_of_the_cancellation(bench: &mut dyn Bench) {
     assert!(!store.renew(lease, LEASE).await.unwrap().cancel_requested);
     store.cancel(lease.job).await.unwrap();
     assert!(store.renew(lease, LEASE).await.unwrap().cancel_requested);
+}
+
+pub async fn a_holder_can_learn_that_it_has_ended_its_attempt_itself(bench: &mut dyn Bench) {
+    let store = bench.store();
+    for finish in [done(), Finish::Failed(error("script_error")), Finish::Cancelled] {
+        let lease = running(&*store).await;
+        assert!(!store.is_settled(lease).await.unwrap());
+        store.finish(lease, finish).await.unwrap();
+        assert!(store.is_settled(lease).await.unwrap());
+        assert!(!store.is_settled(Lease { number: lease.number + 1, ..lease }).await.unwrap());
+    }
+    let released = running(&*store).await;
+    store.release(released).await.unwrap();
+    assert!(store.is_settled(released).await.unwrap());
+    let lost = claim_one(&*store).await.lease;
+    lose(bench, &*store).await;
+    assert!(!store.is_settled(lost).await.unwrap(), "it was taken from it");
 }
 
 /// Lets the leases of all running jobs end, and the jobs return to the queue and become due.

@@ -5,7 +5,7 @@
 use dunnage_types::{JobId, JobKind, JobState};
 
 use super::Bench;
-use super::given::{claim_all, done, ended, enqueue, error, first_jobs, job, new_job, running};
+use super::given::{claim_all, done, ended, enqueue, error, first_jobs, job, job_with_key, new_job, running};
 use crate::{Backlog, Finish, JobFilter, NewJob, Store, StoreError};
 
 pub async fn jobs_are_listed_newest_first_page_by_page(bench: &mut dyn Bench) {
@@ -48,6 +48,21 @@ pub async fn lists_are_narrowed_by_state_and_kind(bench: &mut dyn Bench) {
     let inputs = JobFilter { kind: Some(JobKind::Input), ..first_jobs(1) };
     assert_eq!(pages(&*store, inputs.clone()).await, [[cancelled], [input]]);
     assert_eq!(pages(&*store, JobFilter { state: Some(JobState::Queued), ..inputs }).await, [[input]]);
+}
+
+pub async fn the_jobs_of_a_key_are_listed_in_their_order(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let mut of_key = Vec::new();
+    for key in ["b", "a", "b", "c", "b"] {
+        let id = enqueue(&*store, job_with_key(key)).await;
+        of_key.extend((key == "b").then_some(id));
+    }
+    enqueue(&*store, new_job()).await;
+    of_key.reverse();
+    let filter = JobFilter { key: Some("b".to_owned()), ..first_jobs(2) };
+    assert_eq!(pages(&*store, filter.clone()).await, [&of_key[..2], &of_key[2..]]);
+    store.cancel(of_key[0]).await.unwrap();
+    assert_eq!(pages(&*store, JobFilter { state: Some(JobState::Cancelled), ..filter }).await, [&of_key[..1]]);
 }
 
 pub async fn the_backlog_counts_what_waits_and_runs(bench: &mut dyn Bench) {

@@ -7,6 +7,7 @@
 
 mod given;
 
+mod callbacks;
 mod cancel;
 mod claim;
 mod enqueue;
@@ -18,6 +19,7 @@ mod listing;
 mod log;
 mod prune;
 mod reopen;
+mod replicas;
 mod rescue;
 mod state;
 mod texts;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::callbacks::*;
 pub use self::cancel::*;
 pub use self::claim::*;
 pub use self::enqueue::*;
@@ -40,6 +43,7 @@ pub use self::listing::*;
 pub use self::log::*;
 pub use self::prune::*;
 pub use self::reopen::*;
+pub use self::replicas::*;
 pub use self::rescue::*;
 pub use self::state::*;
 pub use self::texts::*;
@@ -94,6 +98,7 @@ macro_rules! store_suite {
             a_late_holder_goes_on_while_nobody_took_over,
             a_renewed_lease_does_not_end,
             a_renewal_tells_of_the_cancellation,
+            a_holder_can_learn_that_it_has_ended_its_attempt_itself,
             // Ends of attempts
             a_finished_job_keeps_its_result,
             a_failed_job_is_not_tried_again,
@@ -105,6 +110,7 @@ macro_rules! store_suite {
             // Rescue
             a_job_whose_lease_has_ended_is_queued_again,
             a_rescue_leaves_live_leases_alone,
+            an_attempt_that_takes_too_long_is_given_up_though_it_is_renewed,
             a_job_that_always_loses_its_worker_runs_out_of_attempts,
             the_last_error_is_kept_when_attempts_run_out,
             concurrent_rescues_return_each_job_once,
@@ -124,6 +130,7 @@ macro_rules! store_suite {
             // Lists
             jobs_are_listed_newest_first_page_by_page,
             lists_are_narrowed_by_state_and_kind,
+            the_jobs_of_a_key_are_listed_in_their_order,
             the_backlog_counts_what_waits_and_runs,
             unknown_jobs_are_told_apart,
             // Retention
@@ -139,6 +146,8 @@ macro_rules! store_suite {
             one_version_at_most_is_active,
             a_bad_version_never_becomes_active,
             marking_the_active_version_bad_leaves_it_active,
+            a_version_is_retracted_unless_it_has_come_to_serve,
+            versions_of_training_that_was_cut_off_are_retracted,
             an_unknown_version_is_refused,
             concurrent_publications_get_different_numbers,
             // State
@@ -157,6 +166,19 @@ macro_rules! store_suite {
             a_scan_finds_every_key_with_its_prefix_and_no_other,
             a_scan_ends_early_but_never_without_an_entry,
             the_holder_may_write_state,
+            // Callbacks
+            a_callback_is_due_once_its_job_has_ended,
+            a_job_that_ends_without_its_holder_is_told_of_too,
+            a_job_without_a_callback_has_none_due,
+            a_callback_in_delivery_is_hidden_until_its_patience_ends,
+            a_failed_delivery_is_tried_again_after_its_wait,
+            a_settled_callback_is_never_due_again,
+            a_late_deliverer_settles_nothing,
+            a_job_is_kept_until_its_callback_is_settled,
+            // Replicas
+            replicas_are_seen_while_they_announce_themselves,
+            a_replica_that_departs_is_no_longer_seen,
+            a_replica_that_has_been_silent_for_long_is_forgotten,
             // Everything
             texts_read_back_unchanged,
             services_see_nothing_of_each_other,

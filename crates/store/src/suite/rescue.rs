@@ -8,8 +8,8 @@ use dunnage_types::{JobState, ReplicaId};
 use tokio::task::JoinSet;
 
 use super::Bench;
-use super::given::{LEASE, claim_all, claim_one, done, enqueue, job, new_job, retry_after, running};
-use crate::{NewJob, StoreError};
+use super::given::{LEASE, TERMS, claim_all, claim_one, done, enqueue, job, new_job, retry_after, running};
+use crate::{NewJob, StoreError, Terms};
 
 /// Longer than any backoff.
 const AN_HOUR: Duration = Duration::from_hours(1);
@@ -32,12 +32,27 @@ pub async fn a_rescue_leaves_live_leases_alone(bench: &mut dyn Bench) {
     let store = bench.store();
     let long = running(&*store).await;
     enqueue(&*store, new_job()).await;
-    let short = store.claim(ReplicaId::random(), 1, LEASE / 2).await.unwrap().remove(0).lease;
+    let short = store.claim(ReplicaId::random(), 1, Terms { lease: LEASE / 2, ..TERMS }).await.unwrap().remove(0).lease;
     bench.advance(LEASE / 2).await;
     assert_eq!(store.rescue().await.unwrap(), 1);
     assert_eq!(job(&*store, long.job).await.state, JobState::Running);
     assert_eq!(job(&*store, short.job).await.state, JobState::Queued);
     store.finish(long, done()).await.unwrap();
+}
+
+pub async fn an_attempt_that_takes_too_long_is_given_up_though_it_is_renewed(bench: &mut dyn Bench) {
+    let store = bench.store();
+    enqueue(&*store, new_job()).await;
+    let terms = Terms { lease: LEASE, limit: LEASE * 3 / 2 };
+    let lease = store.claim(ReplicaId::random(), 1, terms).await.unwrap().remove(0).lease;
+    for rescued in [0, 0, 1] {
+        store.renew(lease, LEASE).await.unwrap();
+        assert_eq!(store.rescue().await.unwrap(), rescued);
+        bench.advance(LEASE * 3 / 4).await;
+    }
+    assert!(matches!(store.renew(lease, LEASE).await, Err(StoreError::Superseded(_))));
+    let given_up = job(&*store, lease.job).await;
+    assert_eq!((given_up.state, given_up.error.unwrap().code.as_str()), (JobState::Queued, "attempt_overdue"));
 }
 
 pub async fn a_job_that_always_loses_its_worker_runs_out_of_attempts(bench: &mut dyn Bench) {

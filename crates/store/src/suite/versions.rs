@@ -7,8 +7,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::Bench;
-use super::given::{claim_all, done, enqueue, job, new_job, running};
-use crate::{Finish, Store, StoreError};
+use super::given::{LEASE, claim_all, done, enqueue, error, job, new_job, running};
+use crate::{Finish, Lease, Store, StoreError};
 
 pub async fn versions_are_numbered_in_order(bench: &mut dyn Bench) {
     let store = bench.store();
@@ -102,6 +102,40 @@ pub async fn marking_the_active_version_bad_leaves_it_active(bench: &mut dyn Ben
     assert_eq!((active.version, active.state), (published[0], VersionState::Bad));
 }
 
+pub async fn a_version_is_retracted_unless_it_has_come_to_serve(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let (served, cut_off, kept) = (running(&*store).await, running(&*store).await, running(&*store).await);
+    let versions = [publish_as(&*store, served).await, publish_as(&*store, cut_off).await, publish_as(&*store, kept).await];
+    store.finish(served, activating(versions[0])).await.unwrap();
+    store.finish(kept, activating(versions[2])).await.unwrap();
+    for (version, expected) in versions.into_iter().zip([false, true, false]) {
+        assert_eq!(store.retract(version, "it did not end well").await.unwrap(), expected, "version {version}");
+    }
+    let states: Vec<_> = store.versions().await.unwrap().iter().rev().map(|it| (it.state, it.active)).collect();
+    assert_eq!(states, [(VersionState::Ready, false), (VersionState::Bad, false), (VersionState::Ready, true)]);
+    let unknown = store.retract(number(9), "no").await;
+    assert!(matches!(unknown, Err(StoreError::UnknownVersion(version)) if version == number(9)), "{unknown:?}");
+}
+
+pub async fn versions_of_training_that_was_cut_off_are_retracted(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let (lost, goes_on, failed, served) =
+        (running(&*store).await, running(&*store).await, running(&*store).await, running(&*store).await);
+    for lease in [lost, goes_on, failed, served] {
+        publish_as(&*store, lease).await;
+    }
+    store.finish(failed, Finish::Failed(error("script_error"))).await.unwrap();
+    store.finish(served, activating(number(4))).await.unwrap();
+    assert_eq!(store.retract_orphans().await.unwrap(), 1, "of the job that failed");
+    bench.advance(LEASE).await;
+    store.renew(goes_on, LEASE).await.unwrap();
+    assert_eq!(store.rescue().await.unwrap(), 1);
+    assert_eq!(store.retract_orphans().await.unwrap(), 1, "of the job that was lost");
+    assert_eq!(store.retract_orphans().await.unwrap(), 0);
+    let ready = |version: &ModelVersion| (version.state == VersionState::Ready).then_some(version.version.get());
+    assert_eq!(store.versions().await.unwrap().iter().filter_map(ready).collect::<Vec<_>>(), [4, 2]);
+}
+
 pub async fn an_unknown_version_is_refused(bench: &mut dyn Bench) {
     let store = bench.store();
     publish(&*store, 1).await;
@@ -125,6 +159,14 @@ pub async fn concurrent_publications_get_different_numbers(bench: &mut dyn Bench
     let mut numbers = publications.join_all().await;
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+}
+
+async fn publish_as(store: &dyn Store, lease: Lease) -> Version {
+    store.publish(lease, "artifact").await.unwrap()
+}
+
+fn activating(version: Version) -> Finish {
+    Finish::Done { result: json!(null), activate: Some(version) }
 }
 
 async fn publish(store: &dyn Store, count: usize) -> Vec<Version> {

@@ -38,13 +38,14 @@ impl Bench for SqliteBench {
 
     async fn advance(&self, time: Duration) {
         let milliseconds = i64::try_from(time.as_millis()).unwrap();
-        raw(self.folder.path())
-            .execute(
-                "UPDATE job SET run_at = run_at - ?1, lease_expires_at = lease_expires_at - ?1, created_at = created_at - ?1,
-                                started_at = started_at - ?1, finished_at = finished_at - ?1",
-                [milliseconds],
-            )
-            .unwrap();
+        let connection = raw(self.folder.path());
+        let jobs = "UPDATE job SET run_at = run_at - ?1, lease_expires_at = lease_expires_at - ?1, deadline_at = deadline_at - ?1,
+                                   created_at = created_at - ?1, started_at = started_at - ?1, finished_at = finished_at - ?1,
+                                   callback_due = callback_due - ?1";
+        let replicas = "UPDATE replica SET started_at = started_at - ?1, seen_at = seen_at - ?1";
+        for statement in [jobs, replicas] {
+            connection.execute(statement, [milliseconds]).unwrap();
+        }
     }
 
     async fn reopen(&mut self) {

@@ -67,5 +67,14 @@ async fn a_call_whose_caller_has_gone_still_counts() {
 
 fn new_job() -> NewJob {
     let (files, params) = (Vec::new(), JsonObject::new());
-    NewJob { id: JobId::random(), kind: JobKind::Train, files, params, key: None, idempotency: None, max_attempts: 3 }
+    NewJob {
+        id: JobId::random(),
+        kind: JobKind::Train,
+        files,
+        params,
+        key: None,
+        idempotency: None,
+        callback: None,
+        max_attempts: 3,
+    }
 }

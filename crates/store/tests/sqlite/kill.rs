@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use dunnage_store::{Enqueued, Finish, Jobs, NewJob};
+use dunnage_store::{Enqueued, Finish, Jobs, NewJob, Terms};
 use dunnage_types::{Job, JobId, JobKind, JobState, JsonObject, ReplicaId};
 use serde_json::json;
 
@@ -13,6 +13,7 @@ use crate::bench::{open, raw};
 
 const FOLDER: &str = "DUNNAGE_TEST_FOLDER";
 const CYCLES: usize = 10;
+const TERMS: Terms = Terms { lease: Duration::from_mins(1), limit: Duration::from_hours(1) };
 
 #[tokio::test]
 async fn acknowledged_jobs_survive_a_kill() {
@@ -81,10 +82,19 @@ async fn works_until_killed() {
             loop {
                 let id = JobId::random();
                 let (files, params) = (Vec::new(), JsonObject::new());
-                let job = NewJob { id, kind: JobKind::Input, files, params, key: None, idempotency: None, max_attempts: 3 };
+                let job = NewJob {
+                    id,
+                    kind: JobKind::Input,
+                    files,
+                    params,
+                    key: None,
+                    idempotency: None,
+                    callback: None,
+                    max_attempts: 3,
+                };
                 assert_eq!(store.enqueue(job).await.unwrap(), Enqueued::Created(id));
                 acknowledge(id, JobState::Queued);
-                for claimed in store.claim(ReplicaId::random(), 1, Duration::from_mins(1)).await.unwrap() {
+                for claimed in store.claim(ReplicaId::random(), 1, TERMS).await.unwrap() {
                     let id = claimed.job.id;
                     let finish = Finish::Done { result: json!(id.to_string()), activate: None };
                     store.finish(claimed.lease, finish).await.unwrap();

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use dunnage_store::{Enqueued, Finish, Jobs, NewJob, SqliteStore, StoreError};
+use dunnage_store::{Enqueued, Finish, Jobs, NewJob, SqliteStore, StoreError, Terms};
 use dunnage_types::{JobId, JobKind, JobState, JsonObject, LogLevel, LogSource, NewLogLine, ReplicaId, Timestamp};
 
 use crate::bench::{open, raw};
@@ -15,7 +15,7 @@ async fn the_jobs_of_a_former_life_are_rescued_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let id = enqueue(&store).await;
-    let old = store.claim(ReplicaId::random(), 1, AN_HOUR).await.unwrap().remove(0).lease;
+    let old = store.claim(ReplicaId::random(), 1, terms(AN_HOUR)).await.unwrap().remove(0).lease;
     drop(store);
 
     let store = open(folder.path());
@@ -32,7 +32,7 @@ async fn the_jobs_of_every_service_lose_their_former_holders() {
     let store = open(folder.path());
     let other = store.for_service("other".parse().unwrap());
     enqueue(&other).await;
-    assert_eq!(other.claim(ReplicaId::random(), 1, AN_HOUR).await.unwrap().len(), 1);
+    assert_eq!(other.claim(ReplicaId::random(), 1, terms(AN_HOUR)).await.unwrap().len(), 1);
     drop((store, other));
     let other = open(folder.path()).for_service("other".parse().unwrap());
     assert_eq!(other.rescue().await.unwrap(), 1);
@@ -46,7 +46,7 @@ async fn a_job_that_cannot_be_read_does_not_hold_up_the_others() {
     let healthy = enqueue(&store).await;
     raw(folder.path()).execute("UPDATE job SET files = '[\"nonsense' WHERE id = ?1", [broken.to_string()]).unwrap();
 
-    let claimed = store.claim(ReplicaId::random(), 10, AN_HOUR).await.unwrap();
+    let claimed = store.claim(ReplicaId::random(), 10, terms(AN_HOUR)).await.unwrap();
     assert_eq!(claimed.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), [healthy]);
     let unreadable = store.job(broken).await;
     assert!(matches!(&unreadable, Err(StoreError::Corrupt { what, .. }) if what.contains(&broken.to_string())), "{unreadable:?}");
@@ -62,7 +62,7 @@ async fn a_job_that_cannot_be_read_is_rescued_like_the_others() {
     for _ in 0..3 {
         enqueue(&store).await;
     }
-    assert_eq!(store.claim(ReplicaId::random(), 10, Duration::ZERO).await.unwrap().len(), 3);
+    assert_eq!(store.claim(ReplicaId::random(), 10, terms(Duration::ZERO)).await.unwrap().len(), 3);
     raw(folder.path()).execute("UPDATE job SET params = '{', error = 'nonsense', kind = 'unheard of' WHERE seq = 2", []).unwrap();
     assert_eq!(store.rescue().await.unwrap(), 3);
 }
@@ -72,7 +72,7 @@ async fn a_removed_job_leaves_no_log_behind() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     enqueue(&store).await;
-    let lease = store.claim(ReplicaId::random(), 1, AN_HOUR).await.unwrap().remove(0).lease;
+    let lease = store.claim(ReplicaId::random(), 1, terms(AN_HOUR)).await.unwrap().remove(0).lease;
     let message = "a line".to_owned();
     let line = NewLogLine { at: Timestamp::now(), source: LogSource::Log, level: LogLevel::Info, message };
     store.append_log(lease, &[line]).await.unwrap();
@@ -95,7 +95,11 @@ async fn a_new_folder_is_for_its_owner_alone() {
 async fn enqueue(store: &SqliteStore) -> JobId {
     let id = JobId::random();
     let (files, params) = (Vec::new(), JsonObject::new());
-    let job = NewJob { id, kind: JobKind::Train, files, params, key: None, idempotency: None, max_attempts: 3 };
+    let job = NewJob { id, kind: JobKind::Train, files, params, key: None, idempotency: None, callback: None, max_attempts: 3 };
     assert_eq!(store.enqueue(job).await.unwrap(), Enqueued::Created(id));
     id
+}
+
+fn terms(lease: Duration) -> Terms {
+    Terms { lease, limit: AN_HOUR }
 }

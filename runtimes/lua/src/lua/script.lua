@@ -3,7 +3,7 @@
 local failure, vector, null = ...
 local _G, debug, ipairs, rawget, type = _G, debug, ipairs, rawget, type
 
-local FUNCTIONS = { "setup", "train", "input", "output", "output_batch" }
+local FUNCTIONS = { "setup", "self_test", "train", "input", "output", "output_batch" }
 local FORMS = "return a table with `output(files, ctx)`, `output_batch(requests, ctx)`, `train(files, ctx)` or `input(files, ctx)`, "
   .. "or one with `handleTrainFile`, `handleInputFile` and `handleOutputFile`"
 
@@ -50,6 +50,7 @@ local function from_handlers(module)
   return {
     handlers = true,
     setup = member(module, "setup"),
+    self_test = member(module, "self_test"),
     train = train and function(files)
       return results_of(train, files)
     end,
@@ -115,6 +116,11 @@ function script.load(chunk, name)
   end
   functions.name, functions.global = name, returned == nil
   return functions
+end
+
+--- Calls `self_test`; whether it passed, as it has unless it returned false.
+function script.self_test(self, ctx)
+  return self.self_test(ctx) ~= false
 end
 
 --- Calls `train` or `input`.

@@ -5,6 +5,7 @@ mod errors;
 mod forms;
 mod modules;
 mod outputs;
+mod self_tests;
 mod state;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
--- Answers what it was trained with, many times over; cannot be loaded with what is `broken`.
+-- Answers what it was trained with, many times over; cannot be loaded with what is `broken`, nor serve with less than 0.
 
 local model = {}
 local value = "0"
@@ -9,6 +9,13 @@ function model.setup(ctx)
   end
   if value == "broken" then
     error("these weights are broken")
+  end
+end
+
+function model.self_test()
+  local score = model.output()[1]
+  if score < 0 then
+    error("a walk scored " .. score)
   end
 end
 

@@ -26,6 +26,10 @@ const RELEASE: &str = "
     UPDATE job SET state = 'queued', attempt = attempt - 1, lease_expires_at = NULL, started_at = NULL, run_at = :now
     WHERE seq = :seq";
 
+const SETTLE: &str = "UPDATE job SET settled_lease = lease WHERE seq = :seq";
+
+const SETTLED: &str = "SELECT 1 FROM job WHERE service = :service AND id = :job AND settled_lease = :lease";
+
 /// A running job, seen by its holder.
 pub(in crate::sqlite) struct Held {
     pub(in crate::sqlite) seq: i64,
@@ -86,6 +90,7 @@ pub(super) fn append_log(rows: &Rows<'_>, lease: Lease, lines: &[NewLogLine]) ->
 
 pub(super) fn finish(rows: &Rows<'_>, lease: Lease, finish: Finish) -> Result<(), StoreError> {
     let held = held(rows, lease)?;
+    settle(rows, &held)?;
     match finish {
         Finish::Done { result, activate } => {
             if let Some(version) = activate {
@@ -103,8 +108,19 @@ pub(super) fn finish(rows: &Rows<'_>, lease: Lease, finish: Finish) -> Result<()
 /// A job whose cancellation was asked for is not queued again: nobody would run it.
 pub(super) fn release(rows: &Rows<'_>, lease: Lease) -> Result<(), StoreError> {
     let held = held(rows, lease)?;
+    settle(rows, &held)?;
     if held.cancel_requested {
         return end(rows, held.seq, Ending::new(JobState::Cancelled));
     }
     rows.execute(RELEASE, named_params! { ":seq": held.seq, ":now": rows.now.0 }).map(drop)
+}
+
+/// Notes that the holder itself ends the attempt, in the transaction that does so.
+fn settle(rows: &Rows<'_>, held: &Held) -> Result<(), StoreError> {
+    rows.execute(SETTLE, named_params! { ":seq": held.seq }).map(drop)
+}
+
+pub(super) fn is_settled(rows: &Rows<'_>, lease: Lease) -> Result<bool, StoreError> {
+    let parameters = named_params! { ":service": rows.service, ":job": Word(lease.job), ":lease": lease.number };
+    Ok(rows.first(SETTLED, parameters, |_| Ok(()))?.is_some())
 }

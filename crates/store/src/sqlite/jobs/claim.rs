@@ -1,21 +1,19 @@
 //! Handing out jobs.
 
-use std::time::Duration;
-
 use dunnage_types::{JobError, JobState, ReplicaId};
 use rusqlite::{Row, named_params};
 
 use super::ending::{Ending, end};
 use super::row;
 use crate::sqlite::rows::{Rows, Word, later};
-use crate::{ClaimedJob, Lease, StoreError};
+use crate::{ClaimedJob, Lease, StoreError, Terms};
 
 /// Because only one connection writes, the order of `seq` is the order of commits, and an unfinished job of the same key with
 /// a higher `seq` can never be running.
 pub(super) const CLAIM: &str = "
     UPDATE job
     SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = :replica, lease_expires_at = :expires,
-        started_at = :now, progress = NULL
+        deadline_at = :deadline, started_at = :now, progress = NULL
     WHERE seq IN (
         SELECT candidate.seq FROM job AS candidate
         WHERE candidate.service = :service AND candidate.state = 'queued' AND candidate.run_at <= :now
@@ -27,11 +25,12 @@ pub(super) const CLAIM: &str = "
         LIMIT :limit)
     RETURNING *";
 
-pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, lease: Duration) -> Result<Vec<ClaimedJob>, StoreError> {
+pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
     let parameters = named_params! {
         ":service": rows.service,
         ":replica": Word(replica),
-        ":expires": later(rows.now, lease),
+        ":expires": later(rows.now, terms.lease),
+        ":deadline": later(rows.now, terms.limit),
         ":now": rows.now.0,
         ":limit": limit,
     };

@@ -11,7 +11,8 @@ use crate::StoreError;
 use crate::sqlite::rows::{Json, Rows, Word, later};
 
 const END: &str = "
-    UPDATE job SET state = :state, result = :result, error = :error, lease_expires_at = NULL, finished_at = :now
+    UPDATE job SET state = :state, result = :result, error = :error, lease_expires_at = NULL, finished_at = :now,
+        callback_due = iif(callback IS NULL, NULL, :now)
     WHERE seq = :seq";
 
 const REQUEUE: &str = "

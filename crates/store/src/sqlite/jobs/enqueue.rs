@@ -7,8 +7,10 @@ use crate::sqlite::rows::{Json, Rows, Word};
 use crate::{Enqueued, Idempotency, NewJob, StoreError};
 
 const INSERT: &str = "
-    INSERT INTO job (service, id, kind, state, files, params, key, idempotency_key, digest, max_attempts, run_at, created_at)
-    VALUES (:service, :id, :kind, 'queued', :files, :params, :key, :idempotency_key, :digest, :max_attempts, :now, :now)
+    INSERT INTO job (service, id, kind, state, files, params, key, idempotency_key, digest, max_attempts, callback, callback_state,
+                     run_at, created_at)
+    VALUES (:service, :id, :kind, 'queued', :files, :params, :key, :idempotency_key, :digest, :max_attempts, :callback,
+            iif(:callback IS NULL, NULL, 'pending'), :now, :now)
     ON CONFLICT (service, id) DO NOTHING";
 
 pub(super) const BY_IDEMPOTENCY_KEY: &str = "SELECT id, digest FROM job WHERE service = :service AND idempotency_key = :key";
@@ -31,6 +33,7 @@ pub(super) fn enqueue(rows: &Rows<'_>, job: &NewJob) -> Result<Enqueued, StoreEr
             ":idempotency_key": job.idempotency.as_ref().map(|idempotency| &idempotency.key),
             ":digest": job.idempotency.as_ref().map(|idempotency| &idempotency.digest),
             ":max_attempts": job.max_attempts,
+            ":callback": job.callback,
             ":now": rows.now.0,
         },
     )?;

@@ -34,6 +34,7 @@ pub(super) fn jobs(rows: &Rows<'_>, filter: &JobFilter) -> Result<JobPage, Store
     let mut parameters: Vec<(&str, &dyn ToSql)> = vec![(":service", &rows.service), (":before", &before), (":limit", &more)];
     parameters.extend(state.as_ref().map(|state| (":state", state as &dyn ToSql)));
     parameters.extend(kind.as_ref().map(|kind| (":kind", kind as &dyn ToSql)));
+    parameters.extend(filter.key.as_ref().map(|key| (":key", key as &dyn ToSql)));
     let read = |row: &Row<'_>| Ok::<_, StoreError>((row.get("seq")?, row::job(row)?));
     let found: Vec<(i64, Job)> = rows.all(&list(filter), parameters.as_slice(), read)?;
     Ok(page(found, filter.limit as usize))
@@ -43,7 +44,8 @@ pub(super) fn jobs(rows: &Rows<'_>, filter: &JobFilter) -> Result<JobPage, Store
 pub(super) fn list(filter: &JobFilter) -> String {
     let state = if filter.state.is_some() { "AND state = :state" } else { "" };
     let kind = if filter.kind.is_some() { "AND kind = :kind" } else { "" };
-    format!("SELECT * FROM job WHERE service = :service {state} {kind} AND seq < :before ORDER BY seq DESC LIMIT :limit")
+    let key = if filter.key.is_some() { "AND key = :key" } else { "" };
+    format!("SELECT * FROM job WHERE service = :service {state} {kind} {key} AND seq < :before ORDER BY seq DESC LIMIT :limit")
 }
 
 fn page(mut found: Vec<(i64, Job)>, limit: usize) -> JobPage {

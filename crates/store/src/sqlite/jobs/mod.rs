@@ -17,17 +17,20 @@ use dunnage_types::{FileAddress, Job, JobId, LogLine, NewLogLine, Progress, Repl
 
 pub(super) use self::attempt::held;
 pub(super) use self::rescue::expire_all_leases;
+pub(super) use self::row::job as read;
 use super::SqliteStore;
-use crate::{Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError};
+use crate::{
+    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
+};
 
 #[async_trait]
 impl Jobs for SqliteStore {
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        self.write_and_hint(move |rows| enqueue::enqueue(rows, &job)).await
+        self.write_and_tell(|hints| &hints.work, move |rows| enqueue::enqueue(rows, &job)).await
     }
 
-    async fn claim(&self, replica: ReplicaId, limit: u32, lease: Duration) -> Result<Vec<ClaimedJob>, StoreError> {
-        self.write(move |rows| claim::claim(rows, replica, limit, lease)).await
+    async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
+        self.write(move |rows| claim::claim(rows, replica, limit, terms)).await
     }
 
     async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
@@ -45,19 +48,27 @@ impl Jobs for SqliteStore {
     }
 
     async fn finish(&self, lease: Lease, finish: Finish) -> Result<(), StoreError> {
-        self.write_and_hint(move |rows| attempt::finish(rows, lease, finish)).await
+        self.write_and_tell(|hints| &hints.work, move |rows| attempt::finish(rows, lease, finish)).await?;
+        self.hints.callbacks.notify_one();
+        Ok(())
+    }
+
+    async fn is_settled(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.read(move |rows| attempt::is_settled(rows, lease)).await
     }
 
     async fn release(&self, lease: Lease) -> Result<(), StoreError> {
-        self.write_and_hint(move |rows| attempt::release(rows, lease)).await
+        self.write_and_tell(|hints| &hints.work, move |rows| attempt::release(rows, lease)).await
     }
 
     async fn rescue(&self) -> Result<u64, StoreError> {
-        self.write_and_hint(rescue::rescue).await
+        self.write_and_tell(|hints| &hints.work, rescue::rescue).await
     }
 
     async fn cancel(&self, job: JobId) -> Result<Cancelled, StoreError> {
-        self.write_and_hint(move |rows| cancel::cancel(rows, job)).await
+        let cancelled = self.write_and_tell(|hints| &hints.work, move |rows| cancel::cancel(rows, job)).await?;
+        self.hints.callbacks.notify_one();
+        Ok(cancelled)
     }
 
     async fn job(&self, job: JobId) -> Result<Option<Job>, StoreError> {
@@ -82,7 +93,7 @@ impl Jobs for SqliteStore {
     }
 
     async fn work_hint(&self) {
-        self.work.notified().await;
+        self.hints.work.notified().await;
     }
 }
 
@@ -98,6 +109,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let connection = crate::sqlite::open::writing_connection(folder.path(), Duration::ZERO).expect("a connection");
         let list = listing::list(&JobFilter { state: Some(dunnage_types::JobState::Error), ..JobFilter::default() });
+        let list_of_key = listing::list(&JobFilter { key: Some("key".to_owned()), ..JobFilter::default() });
         let statements = [
             enqueue::BY_IDEMPOTENCY_KEY,
             claim::CLAIM,
@@ -108,7 +120,9 @@ mod tests {
             listing::LOG,
             listing::BACKLOG,
             &list,
+            &list_of_key,
             prune::PRUNE,
+            crate::sqlite::callbacks::CLAIM,
         ];
         for statement in statements {
             let plan = plan(&connection, statement);

@@ -11,7 +11,8 @@ use crate::sqlite::rows::{Json, Rows};
 pub(super) const PRUNE: &str = "
     DELETE FROM job
     WHERE seq IN (
-        SELECT seq FROM job WHERE service = :service AND finished_at < :before ORDER BY finished_at LIMIT :limit)
+        SELECT seq FROM job WHERE service = :service AND finished_at < :before AND callback_due IS NULL
+        ORDER BY finished_at LIMIT :limit)
     RETURNING id, files";
 
 pub(super) fn prune(rows: &Rows<'_>, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {

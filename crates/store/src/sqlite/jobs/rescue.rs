@@ -5,12 +5,13 @@ use rusqlite::{Connection, named_params};
 
 use super::attempt::Held;
 use super::ending::retry;
+use crate::lost::{exhausted, lost};
 use crate::sqlite::rows::{Json, Rows};
 use crate::{StoreError, backoff};
 
 pub(super) const EXPIRED: &str = "
-    SELECT seq, attempt, max_attempts, cancel_requested FROM job
-    WHERE service = :service AND state = 'running' AND lease_expires_at <= :now";
+    SELECT seq, attempt, max_attempts, cancel_requested, lease_expires_at > :now AS renewed FROM job
+    WHERE service = :service AND state = 'running' AND (lease_expires_at <= :now OR deadline_at <= :now)";
 
 const LAST_ERROR: &str = "SELECT error FROM job WHERE seq = :seq";
 
@@ -24,10 +25,10 @@ pub(in crate::sqlite) fn expire_all_leases(connection: &Connection) -> Result<()
 /// Each job for itself: one that cannot be returned is reported and left for the next time, and the others go on.
 pub(super) fn rescue(rows: &Rows<'_>) -> Result<u64, StoreError> {
     let parameters = named_params! { ":service": rows.service, ":now": rows.now.0 };
-    let expired = rows.all(EXPIRED, parameters, Held::read)?;
+    let expired = rows.all(EXPIRED, parameters, |row| Ok::<_, StoreError>((Held::read(row)?, row.get("renewed")?)))?;
     let mut rescued = 0;
-    for held in &expired {
-        match return_to_queue(rows, held) {
+    for (held, renewed) in &expired {
+        match return_to_queue(rows, held, *renewed) {
             Ok(()) => rescued += 1,
             Err(error) if rows.connection.is_autocommit() => return Err(error),
             Err(error) => tracing::error!(%error, seq = held.seq, "a job whose lease has ended could not be rescued"),
@@ -36,24 +37,10 @@ pub(super) fn rescue(rows: &Rows<'_>) -> Result<u64, StoreError> {
     Ok(rescued)
 }
 
-fn return_to_queue(rows: &Rows<'_>, held: &Held) -> Result<(), StoreError> {
-    let error = if held.is_last_attempt() { exhausted(rows, held)? } else { lost(held) };
+fn return_to_queue(rows: &Rows<'_>, held: &Held, renewed: bool) -> Result<(), StoreError> {
+    let lost = lost(held.attempt, held.max_attempts, renewed);
+    let error = if held.is_last_attempt() { exhausted(&lost, last_error(rows, held.seq)?) } else { lost };
     retry(rows, held, &error, backoff(held.attempt))
-}
-
-fn lost(held: &Held) -> JobError {
-    let message = format!("the worker or server that ran attempt {} of {} was lost", held.attempt, held.max_attempts);
-    JobError { code: "attempt_lost".to_owned(), message, traceback: None }
-}
-
-fn exhausted(rows: &Rows<'_>, held: &Held) -> Result<JobError, StoreError> {
-    let mut message = format!("{}, and no more are allowed", lost(held).message);
-    let mut traceback = None;
-    if let Some(last) = last_error(rows, held.seq)? {
-        message = format!("{message}; before that: {}", last.message);
-        traceback = last.traceback;
-    }
-    Ok(JobError { code: "attempts_exhausted".to_owned(), message, traceback })
 }
 
 /// Why the attempt before failed; `None` also if it cannot be read, which must not keep the job from ending.

@@ -2,14 +2,14 @@
 
 use std::error::Error;
 
-use dunnage_types::{Job, JobId, Timestamp, Version};
+use dunnage_types::{Callback, Job, JobId, Timestamp, Version};
 use rusqlite::Row;
 
 use crate::StoreError;
 use crate::sqlite::rows::{Json, Word};
 
 /// Reads a job from a row with all columns.
-pub(super) fn job(row: &Row<'_>) -> Result<Job, StoreError> {
+pub(in crate::sqlite) fn job(row: &Row<'_>) -> Result<Job, StoreError> {
     decode(row).map_err(|source| {
         let name = row.get("id").unwrap_or_else(|_| "with an unreadable id".to_owned());
         StoreError::Corrupt { what: format!("a job `{name}`"), source }
@@ -32,8 +32,15 @@ fn decode(row: &Row<'_>) -> Result<Job, Box<dyn Error + Send + Sync>> {
         result: row.get::<_, Option<Json<_>>>("result")?.map(|json| json.0),
         version: version.map(|number| Version::new(number).ok_or("version 0 does not exist")).transpose()?,
         cancel_requested: row.get("cancel_requested")?,
+        callback: callback(row)?,
         created_at: Timestamp(row.get("created_at")?),
         started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
         finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),
     })
+}
+
+fn callback(row: &Row<'_>) -> rusqlite::Result<Option<Callback>> {
+    let Some(url) = row.get("callback")? else { return Ok(None) };
+    let state = row.get::<_, Word<_>>("callback_state")?.0;
+    Ok(Some(Callback { url, state, attempts: row.get("callback_attempts")?, error: row.get("callback_error")? }))
 }
