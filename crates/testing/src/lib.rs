@@ -1,6 +1,14 @@
-//! What the tests of several crates share: a private PostgreSQL, and later whatever else finds faults.
+//! What the tests of several crates share.
+//!
+//! [`setup`] describes a service of the real `dunnage`, [`service`] is one that runs, [`http`] speaks to it, and [`census`] counts
+//! the processes it leaves. [`postgres`] is a private PostgreSQL.
 //!
 //! Only tests may depend on this crate, which `crates/cli/tests/architecture.rs` holds true. Everything here panics when it
 //! cannot do what it promises, since a test has no better use of an error.
 
+pub mod census;
+pub mod http;
+pub mod language;
 pub mod postgres;
+pub mod service;
+pub mod setup;
