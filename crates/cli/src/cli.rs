@@ -56,6 +56,7 @@ enum Command {
     Logs(commands::logs::Logs),
     Cancel(commands::cancel::Cancel),
     Models(commands::models::Models),
+    Migrate(commands::migrate::Migrate),
     Health(commands::health::Health),
     Completions(commands::completions::Completions),
 }
@@ -110,6 +111,7 @@ impl Invocation {
             Command::Logs(command) => command.run(),
             Command::Cancel(command) => command.run(),
             Command::Models(command) => command.run(),
+            Command::Migrate(command) => command.run(),
             Command::Health(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

@@ -9,6 +9,8 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::state::StateCacheCounters;
+
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Methods beyond these are counted together, so that clients cannot make up labels.
@@ -30,6 +32,7 @@ pub(crate) struct Metrics {
     workers_lost: IntCounter,
     outputs_queued: IntGauge,
     active_version: IntGauge,
+    state_cache: StateCacheCounters,
 }
 
 impl Metrics {
@@ -64,6 +67,10 @@ impl Metrics {
             workers_lost: register.add(IntCounter::new("workers_lost_total", "Serving workers that died since the start")?)?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
+            state_cache: StateCacheCounters {
+                hits: register.add(IntCounter::new("state_cache_hits_total", "Reads of state answered from memory")?)?,
+                misses: register.add(IntCounter::new("state_cache_misses_total", "Reads of state that went to the database")?)?,
+            },
             registry,
         })
     }
@@ -84,6 +91,11 @@ impl Metrics {
 
     pub(crate) fn job_retried(&self) {
         self.jobs_retried.inc();
+    }
+
+    /// The counters for the cache in front of the state.
+    pub(crate) fn state_cache(&self) -> StateCacheCounters {
+        self.state_cache.clone()
     }
 
     /// The text, with the gauges as they are now.

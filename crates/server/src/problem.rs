@@ -273,7 +273,10 @@ impl From<StoreError> for Problem {
             StoreError::IdempotencyMismatch => Code::IdempotencyMismatch,
             StoreError::Unavailable(source) => {
                 tracing::error!(%source, "the database is not available");
-                return Self::new(Code::StoreUnavailable, "the database did not answer; nothing was changed, try again");
+                return Self::new(
+                    Code::StoreUnavailable,
+                    "the database did not answer; try again, with the same `Idempotency-Key` if that was a submit",
+                );
             }
             other => {
                 tracing::error!(error = %chain(other), "a request failed in the store");

@@ -64,6 +64,20 @@ pub(crate) struct Logs {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Models {
     pub(crate) versions: Vec<ModelVersion>,
+    #[serde(default)]
+    pub(crate) replicas: Vec<Replica>,
+}
+
+/// One replica in `GET /models`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Replica {
+    pub(crate) id: String,
+    pub(crate) is_this: bool,
+    pub(crate) serving: Option<Version>,
+    pub(crate) ready: bool,
+    pub(crate) error: Option<String>,
+    pub(crate) started_at: Timestamp,
 }
 
 /// One version in `GET /models`.

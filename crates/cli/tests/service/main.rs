@@ -5,6 +5,7 @@
 
 mod api;
 mod crashes;
+mod fleet;
 mod jobs;
 mod lives;
 mod memory;

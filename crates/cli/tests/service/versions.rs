@@ -143,7 +143,10 @@ fn training_that_fails_publishes_nothing_and_leaves_no_folder() {
     let artifacts = setup.data("artifacts");
     let left: Vec<_> = std::fs::read_dir(&artifacts).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["pending"]);
-    assert_eq!(std::fs::read_dir(artifacts.join("pending")).unwrap().count(), 0);
+    let of_this_life = std::fs::read_dir(artifacts.join("pending")).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<_> = of_this_life.filter(|path| path.is_dir()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    assert_eq!(std::fs::read_dir(&folders[0]).unwrap().count(), 0);
 }
 
 #[test]
