@@ -17,6 +17,7 @@ use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
 
 use crate::app::{App, Parts};
 use crate::artifacts::Artifacts;
+use crate::callbacks::Deliveries;
 use crate::config::Config;
 use crate::host::ServingHost;
 use crate::jobs::Loop;
@@ -48,6 +49,7 @@ pub async fn run(
     let handle = server.handle();
     let server = tokio::spawn(server);
     let jobs = Loop::start(&app);
+    let callbacks = Deliveries::start(&app);
     let reload = app.config.service.reload.then(|| tokio::spawn(reload::watch(Arc::clone(&app))));
     addresses.first().copied().map(listening);
 
@@ -57,6 +59,7 @@ pub async fn run(
         reload.abort();
     }
     shut_down(&app, jobs, handle).await;
+    callbacks.stop().await;
     server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
 }
 

@@ -9,6 +9,7 @@ mod language;
 mod service;
 
 mod api;
+mod callbacks;
 mod crashes;
 mod jobs;
 mod lives;
