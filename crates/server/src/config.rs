@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use dunnage_types::ServiceName;
 
+use crate::callbacks::CallbackSecret;
+
 /// Everything a server needs to know. The flag of each value is named in its text.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub workers: WorkerConfig,
     /// The jobs.
     pub jobs: JobConfig,
+    /// Telling clients of the ends of their jobs.
+    pub callbacks: CallbackConfig,
     /// The files and the database.
     pub storage: StorageConfig,
 }
@@ -98,6 +102,21 @@ pub struct JobConfig {
     pub retention: Duration,
     /// The most log lines kept of one attempt. `--max-log-lines`, by default 10 000.
     pub max_log_lines: usize,
+}
+
+/// Telling clients of the ends of their jobs.
+#[derive(Debug, Clone)]
+pub struct CallbackConfig {
+    /// What callbacks are signed with, each by every secret; none are taken or delivered without. `--callback-secret`.
+    pub secrets: Vec<CallbackSecret>,
+    /// Whether they may go to private and loopback addresses, and over plain HTTP. `--callback-private`.
+    pub allow_private: bool,
+    /// How many deliveries are tried. `--callback-attempts`, by default 10.
+    pub attempts: u32,
+    /// How long one delivery may take. `--callback-timeout`, by default 15 s.
+    pub timeout: Duration,
+    /// The first wait between two deliveries; the following ones are longer. `--callback-backoff`, by default 5 s.
+    pub backoff: Duration,
 }
 
 /// The files and the database.

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     batch_size: Histogram,
     jobs_finished: IntCounterVec,
     jobs_retried: IntCounter,
+    callbacks: IntCounterVec,
     jobs_queued: IntGauge,
     jobs_running: IntGauge,
     oldest_queued: Gauge,
@@ -58,6 +59,11 @@ impl Metrics {
                 &["kind", "state"],
             )?,
             jobs_retried: register.add(IntCounter::new("job_retries_total", "Attempts that were handed back to be repeated")?)?,
+            callbacks: register.counters(
+                "callback_deliveries_total",
+                "Deliveries of callbacks tried here, by what became of them: delivered, retried or given_up",
+                &["outcome"],
+            )?,
             jobs_queued: register.gauge("jobs_queued", "Jobs of the service that wait")?,
             jobs_running: register.gauge("jobs_running", "Jobs of the service that run")?,
             oldest_queued: register
@@ -96,6 +102,10 @@ impl Metrics {
     /// The counters for the cache in front of the state.
     pub(crate) fn state_cache(&self) -> StateCacheCounters {
         self.state_cache.clone()
+    }
+
+    pub(crate) fn callback_settled(&self, outcome: &str) {
+        self.callbacks.with_label_values(&[outcome]).inc();
     }
 
     /// The text, with the gauges as they are now.

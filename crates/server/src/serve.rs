@@ -15,6 +15,7 @@ use dunnage_types::ReplicaId;
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
 
 use crate::app::{App, Parts};
+use crate::callbacks::Deliveries;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::host::ServingHost;
@@ -48,6 +49,7 @@ pub async fn run(
     let server = tokio::spawn(server);
     let jobs = Loop::start(&app);
     let fleet = Fleet::start(&app);
+    let callbacks = Deliveries::start(&app);
     let reload = app.config.service.reload.then(|| tokio::spawn(reload::watch(Arc::clone(&app))));
     addresses.first().copied().map(listening);
 
@@ -57,6 +59,7 @@ pub async fn run(
         reload.abort();
     }
     shut_down(&app, jobs, fleet, handle).await;
+    callbacks.stop().await;
     server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use dunnage_server::{Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+use dunnage_server::{CallbackSecret, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
 use dunnage_types::ServiceName;
 use rustix::fs::{Access, access};
 
@@ -43,8 +43,13 @@ impl Settings {
         self.check_counts(&mut problems);
         self.check_times(&mut problems);
         self.check_access(&mut problems);
+        self.callbacks.check(&mut problems);
+        let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
+            problems.push(problem);
+            Vec::new()
+        });
         Problems::none_in("settings", problems)?;
-        Ok(self.config(script))
+        Ok(self.config(script, secrets))
     }
 
     /// The configuration to load the script with, which asks nothing of what only a server needs.
@@ -151,8 +156,8 @@ impl Settings {
         }
     }
 
-    fn config(&self, script: PathBuf) -> Config {
-        let Self { service, http, workers, jobs, storage, .. } = self;
+    fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>) -> Config {
+        let Self { service, http, workers, jobs, callbacks, storage, .. } = self;
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
@@ -190,6 +195,7 @@ impl Settings {
                 retention: jobs.retention,
                 max_log_lines: jobs.max_log_lines,
             },
+            callbacks: callbacks.config(secrets),
             storage: StorageConfig {
                 data_dir: self.data_dir(&script),
                 files_root: storage.files_root.clone(),

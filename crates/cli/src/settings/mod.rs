@@ -3,11 +3,13 @@
 //! [`Settings`] is the one list of them; [`mod@file`] and [`origin`] put the layers over each other, and [`checked`] turns the
 //! outcome into the server's own configuration.
 
+pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod file;
 pub(crate) mod origin;
 pub(crate) mod problems;
 pub(crate) mod reference;
+pub(crate) mod secret;
 pub(crate) mod value;
 pub(crate) mod variables;
 
@@ -18,6 +20,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
+
+use callbacks::CallbackSettings;
 
 /// Everything `serve` can be told. The first sentence of each text is also its meaning in `docs/configuration.md`.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) workers: WorkerSettings,
     #[command(flatten, next_help_heading = "Jobs")]
     pub(crate) jobs: JobSettings,
+    #[command(flatten, next_help_heading = "Callbacks")]
+    pub(crate) callbacks: CallbackSettings,
     #[command(flatten, next_help_heading = "Storage")]
     pub(crate) storage: StorageSettings,
     #[command(flatten, next_help_heading = "Logs")]

@@ -4,6 +4,7 @@
 //! subject each; those of `in_both_languages` run once in Python and once in Lua.
 
 mod api;
+mod callbacks;
 mod crashes;
 mod fleet;
 mod jobs;
