@@ -1,7 +1,7 @@
 //! What the tests of several crates share.
 //!
 //! [`setup`] describes a service of the real `dunnage`, [`service`] is one that runs, [`http`] speaks to it, and [`census`] counts
-//! the processes it leaves. [`postgres`] is a private PostgreSQL.
+//! the processes it leaves. [`postgres`] is a private PostgreSQL, and [`proxy`] a network that can be made to fail.
 //!
 //! Only tests may depend on this crate, which `crates/cli/tests/architecture.rs` holds true. Everything here panics when it
 //! cannot do what it promises, since a test has no better use of an error.
@@ -9,6 +9,8 @@
 pub mod census;
 pub mod http;
 pub mod language;
+mod port;
 pub mod postgres;
+pub mod proxy;
 pub mod service;
 pub mod setup;
