@@ -4,8 +4,8 @@ CREATE FUNCTION microseconds(moment timestamptz) RETURNS bigint LANGUAGE sql AS
     'SELECT (extract(epoch FROM moment) * 1000000)::bigint';
 
 CREATE FUNCTION seen(job job) RETURNS json LANGUAGE sql AS $$
-    SELECT json_build_object('job', job.id, 'idempotency_key', job.idempotency_key, 'state', job.state, 'attempt', job.attempt,
-        'max_attempts', job.max_attempts, 'lease', job.lease, 'settled_lease', job.settled_lease,
+    SELECT json_build_object('job', job.id, 'idempotency_key', job.idempotency_key::json #>> '{}', 'state', job.state,
+        'attempt', job.attempt, 'max_attempts', job.max_attempts, 'lease', job.lease, 'settled_lease', job.settled_lease,
         'held_until_us', microseconds(CASE WHEN job.lease_expires_at IS NOT NULL THEN least(job.lease_expires_at, job.deadline_at) END),
         'result', job.result, 'error', job.error)
 $$;
