@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -213,16 +213,39 @@ impl Service {
     ///
     /// When it had ended before, or processes are left.
     pub fn kill(mut self, patience: Duration) {
-        self.child.kill().expect("it is our child");
-        let status = self.child.wait().expect("it is our child");
-        assert_eq!(status.signal(), Some(9), "it had ended before it was killed; its log:\n{}", self.log);
+        self.kill_server();
         self.require_gone(patience);
     }
 
+    /// Sends SIGKILL, and returns what is left of it after a while: nothing, if all is well.
+    ///
+    /// # Panics
+    ///
+    /// When it had ended before.
+    #[must_use]
+    pub fn kill_and_count(mut self) -> Vec<String> {
+        self.kill_server();
+        let deadline = Instant::now() + END_PATIENCE;
+        while !self.left().is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = self.left();
+        self.signal_all(Signal::KILL);
+        left
+    }
+
+    fn kill_server(&mut self) {
+        self.child.kill().expect("it is our child");
+        let status = self.child.wait().expect("it is our child");
+        assert_eq!(status.signal(), Some(9), "it had ended before it was killed; its log:\n{}", self.log);
+    }
+
+    fn left(&self) -> Vec<String> {
+        self.processes().iter().map(|pid| format!("{pid}: {}", census::command_line(*pid))).collect()
+    }
+
     fn require_gone(&self, patience: Duration) {
-        let left =
-            || census::marked(&self.mark).iter().map(|pid| format!("{pid}: {}", census::command_line(*pid))).collect::<Vec<_>>();
-        eventually(&format!("no process is left of {:?}", left()), patience, || left().is_empty().then_some(()));
+        eventually(&format!("no process is left of {:?}", self.left()), patience, || self.left().is_empty().then_some(()));
     }
 }
 

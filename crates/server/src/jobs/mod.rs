@@ -28,8 +28,9 @@ const POLL: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest such wait.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// How often expired leases are looked for, and how often ended jobs are removed.
+/// How often expired leases are looked for; more often where leases are shorter, lest a job waits for longer than that twice.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
+/// How often ended jobs are removed.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 /// How many ended jobs are removed in one step, so that no step blocks others for long.
 const PRUNE_BATCH: u32 = 25;
@@ -125,13 +126,14 @@ fn terms(app: &App) -> Terms {
 
 /// Returns jobs to the queue whose holder was lost.
 async fn rescue(app: Arc<App>) {
+    let every = RESCUE_EVERY.min(app.config.jobs.lease);
     loop {
         match app.store.rescue().await {
             Ok(0) => {}
             Ok(rescued) => tracing::warn!(rescued, "jobs whose worker or server was lost were taken back"),
             Err(error) => tracing::error!(error = %chain(&error), "lost jobs cannot be looked for"),
         }
-        tokio::time::sleep(RESCUE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        tokio::time::sleep(every.mul_f64(rand::random_range(0.75..=1.25))).await;
     }
 }
 
