@@ -57,8 +57,8 @@ async fn open_store(config: &Config, lock: Option<FolderLock>) -> Result<Arc<dyn
     let service = config.service.name.clone();
     match (&config.storage.database, lock) {
         (Some(DatabaseConfig { url, connections }), _) => {
-            let (url, connections) = (url.clone(), *connections);
-            let settings = PostgresSettings { url, service, limits, connections, patience: DATABASE_PATIENCE };
+            let usual = PostgresSettings::new(url.clone(), service);
+            let settings = PostgresSettings { limits, connections: *connections, patience: DATABASE_PATIENCE, ..usual };
             Ok(Arc::new(PostgresStore::open(settings).await?))
         }
         (None, Some(lock)) => {

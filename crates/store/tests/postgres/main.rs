@@ -1,0 +1,13 @@
+//! The suite on PostgreSQL, directly and through PgBouncer, and what only PostgreSQL has to answer for.
+
+mod bench;
+
+/// Straight to the server.
+mod direct {
+    dunnage_store::store_suite!(crate::bench::PostgresBench::start());
+}
+
+/// Through PgBouncer, in transaction mode.
+mod pooled {
+    dunnage_store::store_suite!(crate::bench::PostgresBench::start_pooled());
+}
