@@ -11,8 +11,10 @@ tags = (f"{os.getpid()}-{number}" for number in itertools.count())
 def input(files, ctx):
     tag = next(tags)
     ctx.state[f"begin/{ctx.job_id}"] = tag
-    time.sleep(ctx.params["seconds"])
+    time.sleep(ctx.params["seconds"] / 2)
     ctx.state[f"end/{ctx.job_id}"] = tag
+    # What goes wrong now meets the end of the attempt, not a write of the script.
+    time.sleep(ctx.params["seconds"] / 2)
     return tag
 
 

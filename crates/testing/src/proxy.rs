@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -62,15 +63,37 @@ impl Modes {
 /// A proxy on a free port of the loopback. Dropping it resets its connections.
 pub struct Proxy {
     address: SocketAddr,
-    settings: Option<watch::Sender<Settings>>,
+    settings: Shared,
     thread: Option<JoinHandle<()>>,
 }
+
+type Shared = Arc<watch::Sender<Settings>>;
 
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     modes: Modes,
+    trap: Option<Trap>,
     /// Connections of an earlier epoch are reset.
     epoch: u64,
+    is_dropped: bool,
+}
+
+/// The modes from when a client says something.
+#[derive(Debug, Clone, Copy)]
+struct Trap {
+    text: &'static str,
+    modes: Modes,
+}
+
+impl Settings {
+    const FIRST: Self = Self { modes: Modes::PASS, trap: None, epoch: 0, is_dropped: false };
+
+    /// Whether the trap springs at what a client says.
+    fn spring(&mut self, said: &[u8]) -> bool {
+        let sprung = self.trap.take_if(|trap| said.windows(trap.text.len()).any(|window| window == trap.text.as_bytes()));
+        self.modes = sprung.map_or(self.modes, |trap| trap.modes);
+        sprung.is_some()
+    }
 }
 
 impl Proxy {
@@ -84,12 +107,13 @@ impl Proxy {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
         listener.set_nonblocking(true).expect("a listener can be non-blocking");
         let address = listener.local_addr().expect("a listener has an address");
-        let (settings, watched) = watch::channel(Settings { modes: Modes::PASS, epoch: 0 });
+        let settings = Arc::new(watch::Sender::new(Settings::FIRST));
+        let shared = Arc::clone(&settings);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-            runtime.block_on(accept(listener, upstream, watched));
+            runtime.block_on(accept(listener, upstream, &shared));
         });
-        Self { address, settings: Some(settings), thread: Some(thread) }
+        Self { address, settings, thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -100,22 +124,24 @@ impl Proxy {
 
     /// Sets the modes of all connections, those that there are and those to come.
     pub fn set(&self, modes: Modes) {
-        self.change(|settings| settings.modes = modes);
+        self.settings.send_modify(|settings| (settings.modes, settings.trap) = (modes, None));
+    }
+
+    /// Sets them, but only when a client next says `text`, and then before that passes. It must come in one piece, as a short
+    /// text in a statement does.
+    pub fn set_when_told(&self, text: &'static str, modes: Modes) {
+        self.settings.send_modify(|settings| settings.trap = Some(Trap { text, modes }));
     }
 
     /// Resets the connections that there are; the modes stay.
     pub fn reset_all(&self) {
-        self.change(|settings| settings.epoch += 1);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Settings)) {
-        self.settings.as_ref().expect("it is there until the proxy is dropped").send_modify(change);
+        self.settings.send_modify(|settings| settings.epoch += 1);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        drop(self.settings.take());
+        self.settings.send_modify(|settings| settings.is_dropped = true);
         if let Some(thread) = self.thread.take() {
             // If it has panicked, the test has failed for lack of a proxy.
             let _ = thread.join();
@@ -124,31 +150,29 @@ impl Drop for Proxy {
 }
 
 /// Accepts connections until the proxy is dropped.
-async fn accept(listener: std::net::TcpListener, upstream: SocketAddr, settings: watch::Receiver<Settings>) {
+async fn accept(listener: std::net::TcpListener, upstream: SocketAddr, settings: &Shared) {
     let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
-    let mut dropped = settings.clone();
+    let mut watched = settings.subscribe();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 // A client may be gone before it is accepted.
                 if let Ok((client, _)) = accepted {
-                    connections.spawn(pass_on(client, upstream, settings.clone()));
+                    connections.spawn(pass_on(client, upstream, Arc::clone(settings)));
                 }
             }
             Some(_) = connections.join_next() => {}
-            () = end(&mut dropped) => break,
+            _ = watched.wait_for(|settings| settings.is_dropped) => break,
         }
     }
     while connections.join_next().await.is_some() {}
 }
 
-async fn end(settings: &mut watch::Receiver<Settings>) {
-    while settings.changed().await.is_ok() {}
-}
-
 /// Serves one connection to its end. Both streams are closed in good order if both sides closed them so, or else reset.
-async fn pass_on(mut client: TcpStream, upstream: SocketAddr, mut settings: watch::Receiver<Settings>) {
+async fn pass_on(mut client: TcpStream, upstream: SocketAddr, settings: Shared) {
+    let mut watched = settings.subscribe();
+    let epoch = watched.borrow().epoch;
     let Ok(mut server) = TcpStream::connect(upstream).await else {
         reset(&client);
         return;
@@ -156,12 +180,11 @@ async fn pass_on(mut client: TcpStream, upstream: SocketAddr, mut settings: watc
     let ended = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let epoch = settings.borrow_and_update().epoch;
-        let forth = pump(from_client, to_server, Direction::ToServer, settings.clone());
-        let back = pump(from_server, to_client, Direction::ToClient, settings.clone());
+        let forth = Pump::new(from_client, to_server, Direction::ToServer, &settings).run();
+        let back = Pump::new(from_server, to_client, Direction::ToClient, &settings).run();
         tokio::select! {
             both = async { tokio::try_join!(forth, back) } => both.map(drop),
-            _ = settings.wait_for(|settings| settings.epoch != epoch) => Err(Fault::Reset),
+            _ = watched.wait_for(|settings| settings.epoch != epoch || settings.is_dropped) => Err(Fault::Reset),
         }
     };
     if matches!(ended, Err(Fault::Reset)) {
@@ -170,7 +193,7 @@ async fn pass_on(mut client: TcpStream, upstream: SocketAddr, mut settings: watc
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     ToServer,
     ToClient,
@@ -189,54 +212,95 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Passes on what one side says, as the mode has it, until it has no more to say.
-async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+/// One direction of a connection.
+struct Pump<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
     direction: Direction,
-    mut settings: watch::Receiver<Settings>,
-) -> Result<(), Fault> {
-    let mut piece = vec![0; PIECE_BYTES];
-    let (mut passed, mut has_lost) = (0, false);
-    let mut mode = settings.borrow_and_update().modes.of(direction);
-    loop {
-        let is_open = !matches!(mode, Mode::Blackhole | Mode::Reset);
-        if mode == Mode::Reset {
-            return Err(Fault::Reset);
-        }
-        let read = tokio::select! {
-            read = from.read(&mut piece), if is_open => read?,
-            changed = settings.changed() => {
-                changed.map_err(|_| Fault::Reset)?;
-                let next = settings.borrow_and_update().modes.of(direction);
-                if next != mode && has_lost {
-                    return Err(Fault::Reset);
+    settings: &'a Shared,
+    watched: watch::Receiver<Settings>,
+    mode: Mode,
+    /// How many bytes have passed since the mode was set.
+    passed: u64,
+    has_lost: bool,
+}
+
+impl<'a> Pump<'a> {
+    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, direction: Direction, settings: &'a Shared) -> Self {
+        let mut watched = settings.subscribe();
+        let mode = watched.borrow_and_update().modes.of(direction);
+        Self { from, to, direction, settings, watched, mode, passed: 0, has_lost: false }
+    }
+
+    /// Passes on what one side says, as the mode has it, until it has no more to say.
+    async fn run(mut self) -> Result<(), Fault> {
+        let mut piece = vec![0; PIECE_BYTES];
+        self.follow()?;
+        loop {
+            self.wait_while_closed().await?;
+            let read = tokio::select! {
+                read = self.from.read(&mut piece) => read?,
+                () = changed(&mut self.watched) => {
+                    self.follow()?;
+                    continue;
                 }
-                (mode, passed) = (next, if next == mode { passed } else { 0 });
-                continue;
+            };
+            if read == 0 {
+                self.to.shutdown().await?;
+                return Ok(());
             }
-        };
-        if read == 0 {
-            to.shutdown().await?;
-            return Ok(());
-        }
-        match mode {
-            Mode::Swallow => has_lost = true,
-            Mode::CutAfter(limit) => {
-                let left = usize::try_from(limit - passed).unwrap_or(usize::MAX);
-                to.write_all(&piece[..read.min(left)]).await?;
-                passed += read as u64;
-                if passed >= limit {
-                    return Err(Fault::Cut);
-                }
+            let said = &piece[..read];
+            if self.direction == Direction::ToServer {
+                self.settings.send_if_modified(|settings| settings.spring(said));
             }
-            Mode::Delay(by) => {
-                tokio::time::sleep(by).await;
-                to.write_all(&piece[..read]).await?;
-            }
-            Mode::Pass | Mode::Blackhole | Mode::Reset => to.write_all(&piece[..read]).await?,
+            self.follow()?;
+            self.wait_while_closed().await?;
+            self.deliver(said).await?;
         }
     }
+
+    async fn wait_while_closed(&mut self) -> Result<(), Fault> {
+        while self.mode == Mode::Blackhole {
+            changed(&mut self.watched).await;
+            self.follow()?;
+        }
+        Ok(())
+    }
+
+    /// Takes up the mode that is set now.
+    fn follow(&mut self) -> Result<(), Fault> {
+        let next = self.watched.borrow_and_update().modes.of(self.direction);
+        if next != self.mode {
+            if self.has_lost {
+                return Err(Fault::Reset);
+            }
+            (self.mode, self.passed) = (next, 0);
+        }
+        if self.mode == Mode::Reset { Err(Fault::Reset) } else { Ok(()) }
+    }
+
+    async fn deliver(&mut self, said: &[u8]) -> Result<(), Fault> {
+        match self.mode {
+            Mode::Swallow => {
+                self.has_lost = true;
+                return Ok(());
+            }
+            Mode::CutAfter(limit) => {
+                let left = usize::try_from(limit - self.passed).unwrap_or(usize::MAX);
+                self.to.write_all(&said[..said.len().min(left)]).await?;
+                self.passed += said.len() as u64;
+                return if self.passed < limit { Ok(()) } else { Err(Fault::Cut) };
+            }
+            Mode::Delay(by) => tokio::time::sleep(by).await,
+            Mode::Pass | Mode::Blackhole | Mode::Reset => {}
+        }
+        Ok(self.to.write_all(said).await?)
+    }
+}
+
+/// Waits for other settings. The one who sets them is there as long as the connection is.
+async fn changed(watched: &mut watch::Receiver<Settings>) {
+    let _ = watched.changed().await;
 }
 
 /// Has the kernel answer whatever the peer says next with a reset, when the stream is dropped.

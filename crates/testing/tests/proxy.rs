@@ -113,6 +113,7 @@ fn connections_are_reset_by_mode_or_all_at_once() {
     hears(&stream, "b");
     proxy.set(Modes::both(Mode::Reset));
     is_reset(&stream);
+    is_reset(&connect(&proxy));
 }
 
 #[test]
@@ -141,6 +142,21 @@ fn a_swallowed_answer_is_lost_and_its_connection_with_it() {
     is_reset(&stream);
     say(&quiet, "b");
     hears(&quiet, "b");
+}
+
+#[test]
+fn a_trap_springs_when_a_client_says_the_text() {
+    let proxy = Proxy::start(echo());
+    let stream = connect(&proxy);
+    proxy.set_when_told("COMMIT", Modes::both(Mode::Blackhole));
+    say(&stream, "BEGIN");
+    hears(&stream, "BEGIN");
+    say(&stream, "and COMMIT");
+    hears_nothing(&stream);
+    proxy.set(Modes::PASS);
+    hears(&stream, "and COMMIT");
+    say(&stream, "COMMIT");
+    hears(&stream, "COMMIT");
 }
 
 #[test]

@@ -15,8 +15,6 @@ use crate::plan::Plan;
 const CALL_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a client waits before it repeats a call.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Of so many jobs one is slow.
-const SLOW_EVERY: usize = 10;
 /// Of so many jobs one is submitted once more although it was accepted, as an unsure client would.
 const UNSURE_EVERY: usize = 10;
 const QUICK_JOB: Duration = Duration::from_millis(3);
@@ -29,7 +27,9 @@ pub(crate) struct Clients<'a> {
     file: String,
     begin: Instant,
     next: AtomicUsize,
+    answered: AtomicUsize,
     has_enough: AtomicBool,
+    has_given_up: AtomicBool,
     submissions: Mutex<Vec<Submission>>,
     outputs: Mutex<Vec<Output>>,
 }
@@ -42,13 +42,15 @@ impl<'a> Clients<'a> {
             file,
             begin: Instant::now(),
             next: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
             has_enough: AtomicBool::new(false),
+            has_given_up: AtomicBool::new(false),
             submissions: Mutex::default(),
             outputs: Mutex::default(),
         }
     }
 
-    /// Submits jobs, each when its time has come, until every one has been accepted.
+    /// Submits jobs, each when its time has come, until every one has been accepted, or [`Clients::give_up`].
     pub(crate) fn submit(&self) {
         let interval = self.plan.during / u32::try_from(self.plan.jobs).expect("jobs can be counted");
         loop {
@@ -60,6 +62,7 @@ impl<'a> Clients<'a> {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let request = self.job(number);
             self.submit_one(number, &request);
+            self.answered.fetch_add(1, Ordering::Relaxed);
             if number.is_multiple_of(UNSURE_EVERY) {
                 self.submit_one(number, &request);
             }
@@ -68,11 +71,10 @@ impl<'a> Clients<'a> {
 
     /// Repeats the call, with the same key and at one replica after the other, until it is known what became of it.
     fn submit_one(&self, number: usize, request: &Request) {
-        let give_up = self.begin + self.plan.during + self.plan.bound;
         for repetition in 0.. {
             let outcome = outcome(request.send(self.addresses.pick(number + repetition)));
             self.submissions.lock().expect("no holder panics").push(Submission { key: key(number), outcome: outcome.clone() });
-            if outcome != Outcome::Unknown || Instant::now() > give_up {
+            if outcome != Outcome::Unknown || self.has_given_up.load(Ordering::Relaxed) {
                 return;
             }
             std::thread::sleep(PAUSE);
@@ -80,7 +82,7 @@ impl<'a> Clients<'a> {
     }
 
     fn job(&self, number: usize) -> Request {
-        let takes = if number.is_multiple_of(SLOW_EVERY) { self.plan.slow_job } else { QUICK_JOB };
+        let takes = if number.is_multiple_of(self.plan.slow_every) { self.plan.slow_job } else { QUICK_JOB };
         self.request("/input", &json!({"seconds": takes.as_secs_f64()})).header("Idempotency-Key", &key(number))
     }
 
@@ -107,6 +109,16 @@ impl<'a> Clients<'a> {
     /// Ends [`Clients::ask`].
     pub(crate) fn have_enough(&self) {
         self.has_enough.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every job has been submitted, and it is known what became of it.
+    pub(crate) fn are_content(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) == self.plan.jobs
+    }
+
+    /// Ends [`Clients::submit`].
+    pub(crate) fn give_up(&self) {
+        self.has_given_up.store(true, Ordering::Relaxed);
     }
 
     /// What they have heard.

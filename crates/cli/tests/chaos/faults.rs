@@ -18,9 +18,12 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long it stays at what there is before something else goes wrong.
 const BETWEEN: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_millis(700);
 
+/// Stands in the statement by which attempts end, and in no other.
+const END: &str = "leaving (id, lease, way";
+
 /// Kinds of faults. Those of the network and of the database are for fleets on PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
+pub(crate) enum Fault {
     /// SIGKILL for a replica; another takes its place.
     Kill,
     /// SIGSTOP for a replica and its workers, for longer than its leases.
@@ -37,13 +40,17 @@ enum Fault {
     Partition,
     /// What a replica says arrives, the answers do not.
     SwallowAnswers,
+    /// The end of an attempt arrives, but nothing that is answered from then on.
+    LoseEnd,
+    /// The end of an attempt, and all that comes after it, is held back until another attempt has most likely begun.
+    LateEnd,
     /// Everything takes longer.
     Delay,
 }
 
 impl Fault {
-    const ON_SQLITE: [Self; 2] = [Self::Kill, Self::Pause];
-    const ON_POSTGRES: [Self; 9] = [
+    pub(crate) const ON_SQLITE: &[Self] = &[Self::Kill, Self::Pause];
+    pub(crate) const ON_POSTGRES: &[Self] = &[
         Self::Kill,
         Self::Pause,
         Self::RestartDatabase,
@@ -52,6 +59,8 @@ impl Fault {
         Self::HalfOpen,
         Self::Partition,
         Self::SwallowAnswers,
+        Self::LoseEnd,
+        Self::LateEnd,
         Self::Delay,
     ];
 }
@@ -63,7 +72,8 @@ struct Wrong {
     until: Instant,
 }
 
-/// Has things go wrong, several at a time, for as long as planned, then puts everything right. Returns how often what happened.
+/// Has things go wrong, with several replicas at a time but never with all of a fleet, for as long as planned, then puts everything
+/// right. Returns how often what happened.
 pub(crate) fn rage(fleet: &mut Fleet<'_>, ground: &Ground, plan: &Plan) -> BTreeMap<String, u32> {
     let mut rng = StdRng::seed_from_u64(plan.seed);
     let (mut wrong, mut deck, mut counts) = (Vec::<Wrong>::new(), Vec::new(), BTreeMap::new());
@@ -72,9 +82,14 @@ pub(crate) fn rage(fleet: &mut Fleet<'_>, ground: &Ground, plan: &Plan) -> BTree
     while Instant::now() < end {
         wrong.retain(|wrong| wrong.until > Instant::now() || put_right(fleet, wrong));
         let well = (0..fleet.size()).filter(|replica| wrong.iter().all(|wrong| wrong.replica != *replica)).collect::<Vec<_>>();
-        if let Some(&replica) = well.choose(&mut rng).filter(|_| Instant::now() >= next) {
-            let fault = draw(&mut deck, ground, &mut rng);
+        let others_go_on = well.len() > 1 || fleet.size() == 1;
+        if let Some(&replica) = well.choose(&mut rng).filter(|_| others_go_on && Instant::now() >= next) {
+            let fault = draw(&mut deck, plan.faults, &mut rng);
             *counts.entry(format!("{fault:?}")).or_default() += 1;
+            eprintln!(
+                "chaos: {:.1?} before the end: {fault:?} for replica {replica}",
+                end.saturating_duration_since(Instant::now())
+            );
             let lasts = inflict(fleet, ground, fault, replica, &mut rng);
             wrong.extend(lasts.map(|time| Wrong { fault, replica, until: Instant::now() + time }));
             next = Instant::now() + rng.random_range(BETWEEN);
@@ -88,9 +103,9 @@ pub(crate) fn rage(fleet: &mut Fleet<'_>, ground: &Ground, plan: &Plan) -> BTree
 }
 
 /// Every kind comes before one comes again, so that a short run has most of them.
-fn draw(deck: &mut Vec<Fault>, ground: &Ground, rng: &mut StdRng) -> Fault {
+fn draw(deck: &mut Vec<Fault>, faults: &[Fault], rng: &mut StdRng) -> Fault {
     if deck.is_empty() {
-        deck.extend(if matches!(ground, Ground::Sqlite) { &Fault::ON_SQLITE[..] } else { &Fault::ON_POSTGRES });
+        deck.extend(faults);
         deck.shuffle(rng);
     }
     deck.pop().expect("there are faults")
@@ -99,7 +114,7 @@ fn draw(deck: &mut Vec<Fault>, ground: &Ground, rng: &mut StdRng) -> Fault {
 /// Returns how long it lasts, unless it is over at once.
 fn inflict(fleet: &mut Fleet<'_>, ground: &Ground, fault: Fault, replica: usize, rng: &mut StdRng) -> Option<Duration> {
     let short = rng.random_range(Duration::from_millis(300)..Duration::from_millis(1500));
-    let beyond_the_lease = LEASE + short;
+    let beyond_the_lease = LEASE + 2 * short;
     match fault {
         Fault::Kill => {
             fleet.kill(replica, ground);
@@ -132,6 +147,11 @@ fn inflict(fleet: &mut Fleet<'_>, ground: &Ground, fault: Fault, replica: usize,
             return Some(beyond_the_lease);
         }
         Fault::SwallowAnswers => fleet.set_network(replica, answers(Mode::Swallow)),
+        Fault::LoseEnd => fleet.set_network_at(replica, END, answers(Mode::Swallow)),
+        Fault::LateEnd => {
+            fleet.set_network_at(replica, END, Modes::both(Mode::Blackhole));
+            return Some(LEASE + beyond_the_lease);
+        }
         Fault::Delay => fleet.set_network(replica, Modes::both(Mode::Delay(rng.random_range(TICK..6 * TICK)))),
     }
     Some(short)

@@ -107,6 +107,11 @@ impl<'a> Fleet<'a> {
         self.network(number).set(modes);
     }
 
+    /// Sets it, but only when the replica next sends a statement that has this text.
+    pub(crate) fn set_network_at(&self, number: usize, text: &'static str, modes: Modes) {
+        self.network(number).set_when_told(text, modes);
+    }
+
     /// Resets a replica's connections to the database.
     pub(crate) fn reset_network(&self, number: usize) {
         self.network(number).reset_all();

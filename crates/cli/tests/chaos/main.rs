@@ -15,18 +15,19 @@ mod run;
 
 use dunnage_testing::history::violations;
 use dunnage_testing::language::Language;
+use faults::Fault;
 use ground::Ground;
 use plan::Plan;
 use run::{run, setup};
 
 #[test]
 fn promises_hold_on_sqlite() {
-    let history = run(&setup(Language::Lua), &Ground::Sqlite, &Plan::from_environment());
+    let history = run(&setup(Language::Lua), &Ground::Sqlite, &Plan::from_environment(Fault::ON_SQLITE));
     assert_eq!(violations(&history), []);
 }
 
 #[test]
 fn promises_hold_on_postgres() {
-    let history = run(&setup(Language::Python), &Ground::postgres(), &Plan::from_environment());
+    let history = run(&setup(Language::Python), &Ground::postgres(), &Plan::from_environment(Fault::ON_POSTGRES));
     assert_eq!(violations(&history), []);
 }

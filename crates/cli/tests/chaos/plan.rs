@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::faults::Fault;
+
 /// What `make test` does; `make chaos` says more.
 const SECONDS: u64 = 8;
 const JOBS: usize = 200;
@@ -11,23 +13,29 @@ const JOBS: usize = 200;
 pub(crate) struct Plan {
     /// What happens is drawn from it.
     pub(crate) seed: u64,
+    /// What goes wrong.
+    pub(crate) faults: &'static [Fault],
     /// How long things go wrong.
     pub(crate) during: Duration,
     /// How many jobs are submitted, spread over that time.
     pub(crate) jobs: usize,
-    /// How long the slow ones among them take.
+    /// Of so many jobs one is slow.
+    pub(crate) slow_every: usize,
+    /// How long the slow ones take.
     pub(crate) slow_job: Duration,
-    /// How long after the last fault every job must have ended.
+    /// How long after the last fault every job must have been accepted and have ended.
     pub(crate) bound: Duration,
 }
 
 impl Plan {
-    /// As the environment has it: `DUNNAGE_CHAOS_SEED`, `DUNNAGE_CHAOS_SECONDS` and `DUNNAGE_CHAOS_JOBS`.
-    pub(crate) fn from_environment() -> Self {
+    /// With these faults, and otherwise as the environment has it: `DUNNAGE_CHAOS_SEED`, `DUNNAGE_CHAOS_SECONDS` and `DUNNAGE_CHAOS_JOBS`.
+    pub(crate) fn from_environment(faults: &'static [Fault]) -> Self {
         Self {
+            faults,
             seed: number("SEED").unwrap_or_else(rand::random),
             during: Duration::from_secs(number("SECONDS").unwrap_or(SECONDS)),
             jobs: number("JOBS").map_or(JOBS, |jobs| usize::try_from(jobs).expect("a number of jobs is small")),
+            slow_every: 10,
             slow_job: Duration::from_millis(400),
             bound: Duration::from_secs(60),
         }

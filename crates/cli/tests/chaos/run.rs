@@ -1,6 +1,6 @@
 //! One run: faults and clients together, then peace, then the books.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dunnage_testing::audit::Audit;
@@ -40,7 +40,7 @@ pub(crate) fn sabotaged_run(setup: &Setup, ground: &Ground, plan: &Plan, sabotag
     audit.install();
     audit.sabotage(sabotage);
     let clients = Clients::new(plan, fleet.addresses(), setup.file("walk.csv", "1,2,3\n"));
-    let (faults, peace) = std::thread::scope(|scope| {
+    let (faults, settled) = std::thread::scope(|scope| {
         for _ in 0..SUBMITTERS {
             scope.spawn(|| clients.submit());
         }
@@ -49,23 +49,38 @@ pub(crate) fn sabotaged_run(setup: &Setup, ground: &Ground, plan: &Plan, sabotag
             scope.spawn(move || clients.ask(client));
         }
         let faults = rage(&mut fleet, ground, plan);
-        clients.have_enough();
-        (faults, Instant::now())
+        let settled = settle(&fleet, &clients, &audit, plan);
+        (faults, settled)
     });
-    fleet.wait_until_ready();
-    while audit.unfinished() > 0 && peace.elapsed() < plan.bound {
-        std::thread::sleep(TICK);
-    }
-    let settled = peace.elapsed();
     let (submissions, outputs) = clients.heard();
     let left = fleet.end();
     let history = books(&audit, History { submissions, outputs, left, ..History::default() });
     report(&history, &faults, settled);
+    require_accepted(&history, plan);
     history
+}
+
+/// Waits until every job has been accepted and has ended, but not for longer than it may take; returns how long it took.
+fn settle(fleet: &Fleet<'_>, clients: &Clients<'_>, audit: &Audit<'_>, plan: &Plan) -> Duration {
+    let peace = Instant::now();
+    clients.have_enough();
+    fleet.wait_until_ready();
+    while (!clients.are_content() || audit.unfinished() > 0) && peace.elapsed() < plan.bound {
+        std::thread::sleep(TICK);
+    }
+    clients.give_up();
+    peace.elapsed()
 }
 
 fn books(audit: &Audit<'_>, heard: History) -> History {
     History { changes: audit.changes(), jobs: audit.jobs(), effects: audit.effects(), ..heard }
+}
+
+/// A service that accepts nothing breaks no promise about jobs.
+fn require_accepted(history: &History, plan: &Plan) {
+    let accepted = history.submissions.iter().filter(|call| matches!(call.outcome, Outcome::Accepted(_)));
+    let keys: BTreeSet<_> = accepted.map(|call| &call.key).collect();
+    assert_eq!(keys.len(), plan.jobs, "not every job was accepted in the end");
 }
 
 fn report(history: &History, faults: &BTreeMap<String, u32>, settled: Duration) {

@@ -17,6 +17,8 @@ use crate::port;
 
 /// How many ports are tried, should others take the free one that was found.
 const STARTS: u32 = 5;
+/// How long a cluster may take to start or stop. Recovery writes every file to disk, which others may keep busy.
+const PATIENCE_SECONDS: u32 = 180;
 /// Small, since several clusters may run at once beside the tests.
 const SETTINGS: [(&str, &str); 6] = [
     ("listen_addresses", "127.0.0.1"),
@@ -181,7 +183,7 @@ impl Cluster {
     /// With a log: a server without one would keep the standard output of `pg_ctl`, which is then never at its end.
     fn control(&self) -> Command {
         let mut control = control(&self.programs, &self.folder);
-        control.arg("--log").arg(self.folder.join("log"));
+        control.arg("--log").arg(self.folder.join("log")).args(["--timeout", &PATIENCE_SECONDS.to_string()]);
         control
     }
 
