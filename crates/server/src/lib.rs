@@ -7,6 +7,7 @@ mod app;
 mod artifacts;
 mod check;
 mod config;
+mod events;
 mod host;
 mod jobs;
 mod metrics;

@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     workers_lost: IntCounter,
     outputs_queued: IntGauge,
     active_version: IntGauge,
+    event_streams: IntGauge,
 }
 
 impl Metrics {
@@ -64,6 +65,7 @@ impl Metrics {
             workers_lost: register.add(IntCounter::new("workers_lost_total", "Serving workers that died since the start")?)?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
+            event_streams: register.gauge("event_streams", "Streams of events that are open")?,
             registry,
         })
     }
@@ -84,6 +86,10 @@ impl Metrics {
 
     pub(crate) fn job_retried(&self) {
         self.jobs_retried.inc();
+    }
+
+    pub(crate) fn set_event_streams(&self, open: usize) {
+        self.event_streams.set(as_gauge(open as u64));
     }
 
     /// The text, with the gauges as they are now.
