@@ -6,10 +6,12 @@
 mod census;
 mod http;
 mod language;
+mod listener;
 mod service;
 
 mod api;
 mod crashes;
+mod events;
 mod jobs;
 mod lives;
 mod memory;
