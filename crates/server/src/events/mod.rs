@@ -35,7 +35,9 @@ pub(crate) struct Events {
 }
 
 /// The right to one of the streams there may be at once; ends when dropped.
-pub(crate) struct Place(#[expect(dead_code, reason = "held for as long as the stream is open")] OwnedSemaphorePermit);
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Events {
     /// Of the jobs in `store`, with at most so many streams at once.
@@ -55,7 +57,7 @@ impl Events {
 
     /// A place for one more stream, or `None` when all are taken.
     pub(crate) fn place(&self) -> Option<Place> {
-        Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
+        Arc::clone(&self.places).try_acquire_owned().ok().map(|_permit| Place { _permit })
     }
 
     /// How many streams are open.
