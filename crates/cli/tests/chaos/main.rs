@@ -26,7 +26,7 @@ fn promises_hold_on_sqlite() {
 }
 
 #[test]
-fn promises_hold_on_postgresql() {
+fn promises_hold_on_postgres() {
     let history = run(&setup(Language::Python), &Ground::postgres(), &Plan::from_environment());
     assert_eq!(violations(&history), []);
 }
