@@ -7,6 +7,7 @@ mod callbacks;
 mod error;
 mod jobs;
 mod lost;
+mod postgres;
 mod replicas;
 mod sqlite;
 mod state;
@@ -20,6 +21,7 @@ pub use error::StoreError;
 pub use jobs::{
     Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, Terms, backoff,
 };
+pub use postgres::{PostgresSettings, PostgresStore, migrate};
 pub use replicas::Replicas;
 pub use sqlite::{BUSY_TIMEOUT, FolderLock, SqliteStore};
 pub use state::{MAX_KEY_BYTES, State, StateLimits};

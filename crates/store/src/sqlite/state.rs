@@ -1,16 +1,16 @@
 //! The map behind `ctx.state`.
 
 use async_trait::async_trait;
-use dunnage_types::{Array, Dtype, StateValue};
+use dunnage_types::{Array, StateValue};
 use rusqlite::types::{Value as SqlValue, ValueRef};
 use rusqlite::{Row, named_params};
-use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::SqliteStore;
 use super::jobs::held;
 use super::rows::{Json, Rows};
-use crate::{Lease, MAX_KEY_BYTES, State, StoreError};
+use crate::state::{Layout, checked, sum};
+use crate::{Lease, State, StoreError};
 
 const GET: &str = "SELECT key, kind, value, layout FROM state WHERE service = :service AND key = :key";
 
@@ -147,31 +147,11 @@ fn scan(
     Ok(entries)
 }
 
-fn checked(key: &str) -> Result<String, StoreError> {
-    let valid = !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
-    valid.then(|| key.to_owned()).ok_or(StoreError::InvalidKey)
-}
-
-/// Whole numbers are added exactly or not at all, others as doubles.
-fn sum(number: &Number, by: &Number) -> Option<Number> {
-    match (number.as_i128(), by.as_i128()) {
-        (Some(number), Some(by)) => i64::try_from(number + by).ok().map(Number::from),
-        _ => Number::from_f64(number.as_f64()? + by.as_f64()?),
-    }
-}
-
 /// A value in the form it is kept in.
 struct Kept {
     kind: &'static str,
     value: SqlValue,
     layout: Option<Layout>,
-}
-
-/// What tells an array from its bytes.
-#[derive(Serialize, Deserialize)]
-struct Layout {
-    dtype: Dtype,
-    shape: Vec<u64>,
 }
 
 impl Kept {

@@ -1,0 +1,123 @@
+//! The queue. Every statement a job can meet stands here.
+
+pub(super) mod attempt;
+mod cancel;
+pub(super) mod claim;
+pub(super) mod enqueue;
+pub(super) mod leave;
+pub(super) mod listing;
+pub(super) mod prune;
+pub(super) mod rescue;
+mod row;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dunnage_types::{FileAddress, Job, JobId, LogLine, NewLogLine, Progress, ReplicaId};
+
+use self::attempt::{AppendLog, NoteProgress, Renew};
+use self::claim::{Claim, Wish};
+use self::enqueue::{Enqueue, Kept};
+use self::leave::{Leave, Leaving, activate_and_leave};
+pub(super) use self::row::{job as read, version};
+use super::batch::Batcher;
+use super::connection::Pool;
+use super::hints::Event;
+use super::{PostgresStore, Scope};
+use crate::{
+    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
+};
+
+/// The calls that share statements, a kind each.
+pub(super) struct Batches {
+    enqueue: Batcher<Enqueue>,
+    claim: Batcher<Claim>,
+    renew: Batcher<Renew>,
+    progress: Batcher<NoteProgress>,
+    append_log: Batcher<AppendLog>,
+    leave: Batcher<Leave>,
+}
+
+impl Batches {
+    pub(super) fn start(scope: &Scope, renewals: &Pool) -> Self {
+        Self {
+            enqueue: Batcher::start(Enqueue(scope.clone())),
+            claim: Batcher::start(Claim(scope.clone())),
+            renew: Batcher::start(Renew { scope: scope.clone(), pool: renewals.clone() }),
+            progress: Batcher::start(NoteProgress(scope.clone())),
+            append_log: Batcher::start(AppendLog(scope.clone())),
+            leave: Batcher::start(Leave(scope.clone())),
+        }
+    }
+}
+
+#[async_trait]
+impl Jobs for PostgresStore {
+    async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
+        self.batches.enqueue.call(Kept::new(&job)?).await
+    }
+
+    async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
+        self.batches.claim.call(Wish { replica, limit, terms }).await
+    }
+
+    async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
+        self.batches.renew.call((lease, by)).await
+    }
+
+    async fn progress(&self, lease: Lease, progress: &Progress) -> Result<(), StoreError> {
+        self.batches.progress.call(NoteProgress::call(lease, progress)?).await
+    }
+
+    async fn append_log(&self, lease: Lease, lines: &[NewLogLine]) -> Result<(), StoreError> {
+        self.batches.append_log.call((lease, lines.to_vec())).await
+    }
+
+    async fn finish(&self, lease: Lease, finish: Finish) -> Result<(), StoreError> {
+        let leaving = Leaving::finish(lease, &finish)?;
+        match finish {
+            Finish::Done { activate: Some(version), .. } => activate_and_leave(&self.scope, leaving, version).await,
+            _ => self.batches.leave.call(leaving).await,
+        }
+    }
+
+    async fn is_settled(&self, lease: Lease) -> Result<bool, StoreError> {
+        attempt::is_settled(&self.scope, lease).await
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
+        self.batches.leave.call(Leaving::release(lease)).await
+    }
+
+    async fn rescue(&self) -> Result<u64, StoreError> {
+        rescue::rescue(&self.scope).await
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<Cancelled, StoreError> {
+        cancel::cancel(&self.scope, job).await
+    }
+
+    async fn job(&self, job: JobId) -> Result<Option<Job>, StoreError> {
+        listing::job(&self.scope, job).await
+    }
+
+    async fn jobs(&self, filter: &JobFilter) -> Result<JobPage, StoreError> {
+        listing::jobs(&self.scope, filter).await
+    }
+
+    async fn log(&self, job: JobId, after: u64, limit: u32) -> Result<Vec<LogLine>, StoreError> {
+        listing::log(&self.scope, job, after, limit).await
+    }
+
+    async fn prune(&self, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {
+        prune::prune(&self.scope, retention, limit).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        listing::backlog(&self.scope).await
+    }
+
+    async fn work_hint(&self) {
+        self.waiters.wait(Event::Work).await;
+    }
+}

@@ -1,0 +1,70 @@
+//! Who is there.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dunnage_types::{Presence, Replica, ReplicaId};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::rows::{Unreadable, corrupt, get, get_optional_json, get_time, optional_json, seconds};
+use super::{PostgresStore, jobs};
+use crate::{Replicas, StoreError};
+
+/// What another replica is about to forget as well is left to it.
+const ANNOUNCE: &str = "
+    WITH silent AS MATERIALIZED (
+        SELECT id FROM replica
+        WHERE service = $1 AND id <> $2 AND seen_at < now() - make_interval(secs => $6)
+        FOR UPDATE SKIP LOCKED),
+    forgotten AS (DELETE FROM replica USING silent WHERE replica.service = $1 AND replica.id = silent.id)
+    INSERT INTO replica (service, id, serving, ready, error, started_at, seen_at)
+    VALUES ($1, $2, $3, $4, $5, now(), now())
+    ON CONFLICT (service, id) DO UPDATE
+    SET serving = excluded.serving, ready = excluded.ready, error = excluded.error, seen_at = excluded.seen_at";
+
+const DEPART: &str = "DELETE FROM replica WHERE service = $1 AND id = $2";
+
+const ALL: &str = "
+    SELECT * FROM replica
+    WHERE service = $1 AND seen_at >= now() - make_interval(secs => $2)
+    ORDER BY started_at, id";
+
+#[async_trait]
+impl Replicas for PostgresStore {
+    async fn announce(&self, replica: ReplicaId, presence: &Presence, forget: Duration) -> Result<(), StoreError> {
+        let (id, serving) = (replica.as_uuid(), presence.serving.map(|version| i64::from(version.get())));
+        let (error, forget) = (optional_json(presence.error.as_ref())?, seconds(forget));
+        let parameters = [
+            self.scope.service(),
+            (&id as _, Type::UUID),
+            (&serving, Type::INT8),
+            (&presence.ready, Type::BOOL),
+            (&error, Type::TEXT),
+            (&forget, Type::FLOAT8),
+        ];
+        self.scope.repeatable(ANNOUNCE, &parameters).await.map(drop)
+    }
+
+    async fn depart(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let id = replica.as_uuid();
+        self.scope.repeatable(DEPART, &[self.scope.service(), (&id as _, Type::UUID)]).await.map(drop)
+    }
+
+    async fn replicas(&self, within: Duration) -> Result<Vec<Replica>, StoreError> {
+        let within = seconds(within);
+        let found = self.scope.repeatable(ALL, &[self.scope.service(), (&within as _, Type::FLOAT8)]).await?;
+        found.iter().map(|row| read(row).map_err(corrupt("a replica"))).collect()
+    }
+}
+
+fn read(row: &Row) -> Result<Replica, Unreadable> {
+    let serving = get::<Option<i64>>(row, "serving")?.map(jobs::version).transpose()?;
+    Ok(Replica {
+        id: get::<Uuid>(row, "id")?.into(),
+        presence: Presence { serving, ready: get(row, "ready")?, error: get_optional_json(row, "error")? },
+        started_at: get_time(row, "started_at")?,
+        seen_at: get_time(row, "seen_at")?,
+    })
+}
