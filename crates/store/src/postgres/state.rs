@@ -18,10 +18,9 @@ use crate::{Lease, State, StoreError};
 macro_rules! fenced {
     ($($statement:literal)*) => {
         concat!(
-            "WITH fence AS MATERIALIZED (
-                (SELECT 1 FROM job WHERE service = $1 AND id = $2::uuid AND state = 'running' AND lease = $3::int8 FOR SHARE)
-                UNION ALL
-                SELECT 1 WHERE $2::uuid IS NULL) ",
+            "WITH held AS MATERIALIZED (
+                SELECT 1 FROM job WHERE service = $1 AND id = $2::uuid AND state = 'running' AND lease = $3::int8 FOR SHARE),
+            fence AS MATERIALIZED (SELECT 1 FROM held UNION ALL SELECT 1 WHERE $2::uuid IS NULL) ",
             $($statement)*
         )
     };
