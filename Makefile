@@ -4,7 +4,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt clean setup-build setup-test
+.PHONY: help build demo test chaos lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=14
@@ -26,6 +26,14 @@ test: lint ## all checks and tests, as CI runs them
 		$(PYTHON) -m unittest discover -s runtimes/python/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
+
+chaos: setup-test ## a minute of faults on each store; and whether broken copies of the product are noticed
+	@cargo build --workspace --locked
+	@echo "chaos: do the promises hold?"
+	@DUNNAGE_CHAOS_SECONDS=60 DUNNAGE_CHAOS_JOBS=2000 cargo test --package dunnage-cli --test chaos --locked -- \
+		promises_hold --nocapture --test-threads=1
+	@echo "chaos: is it noticed when they do not?"
+	@DUNNAGE_CHAOS_MUTATIONS=all cargo test --package dunnage-cli --test chaos --locked -- mutation --nocapture --test-threads=1
 
 lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
 	@echo "lint: cargo fmt --check"

@@ -30,7 +30,7 @@ pub(crate) fn command() -> clap::Command {
 
 /// `check` accepts what `serve` does, for both read the same file; what makes no difference to it stays out of its help.
 fn hide_from_check(argument: Arg) -> Arg {
-    let is_for_serving = matches!(argument.get_help_heading(), Some("HTTP" | "Workers" | "Jobs" | "Storage"));
+    let is_for_serving = matches!(argument.get_help_heading(), Some("HTTP" | "Workers" | "Jobs" | "Callbacks" | "Storage"));
     let is_hidden = is_for_serving && argument.get_id() != "load_timeout" || argument.get_id() == "reload";
     argument.hide(is_hidden)
 }
@@ -56,6 +56,7 @@ enum Command {
     Logs(commands::logs::Logs),
     Cancel(commands::cancel::Cancel),
     Models(commands::models::Models),
+    Migrate(commands::migrate::Migrate),
     Health(commands::health::Health),
     Completions(commands::completions::Completions),
 }
@@ -110,6 +111,7 @@ impl Invocation {
             Command::Logs(command) => command.run(),
             Command::Cancel(command) => command.run(),
             Command::Models(command) => command.run(),
+            Command::Migrate(command) => command.run(),
             Command::Health(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

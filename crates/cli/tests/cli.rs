@@ -25,7 +25,7 @@ fn help_begins_with_what_to_do_first() {
     assert_eq!(help.code, Some(0));
     assert!(help.stdout.contains("Begin with:\n  dunnage new gait "), "{}", help.stdout);
     let serve = run(folder.path(), &["serve", "--help"]).stdout;
-    for heading in ["Service:", "HTTP:", "Workers:", "Jobs:", "Storage:", "Logs:", "Examples:"] {
+    for heading in ["Service:", "HTTP:", "Workers:", "Jobs:", "Callbacks:", "Storage:", "Logs:", "Examples:"] {
         assert!(serve.contains(&format!("\n{heading}\n")), "no {heading} in\n{serve}");
     }
 }
@@ -147,6 +147,36 @@ fn config_says_what_serve_would_refuse() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "error: settings: `--workers` must be at least 1\n"));
     let settings: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(settings["workers"], serde_json::json!({"value": "0", "source": "flag"}));
+}
+
+#[test]
+fn a_secret_is_masked_wherever_it_was_said() {
+    const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let folder = folder();
+    fs::write(folder.path().join("model.lua"), "").unwrap();
+    let masked = |source: &str| ("…".to_owned(), source.to_owned());
+    let by_flag = run(folder.path(), &["config", "--callback-secret", SECRET]);
+    assert_eq!((by_flag.code, setting(&by_flag.stdout, "callback-secret")), (Some(0), masked("flag")));
+    let ended_with = |arguments: &[&str], secret: &str| {
+        ended(dunnage(folder.path(), arguments).env("DUNNAGE_CALLBACK_SECRET", secret).output().unwrap())
+    };
+    let by_variable = ended_with(&["config", "--json"], SECRET);
+    let settings: serde_json::Value = serde_json::from_str(&by_variable.stdout).unwrap();
+    assert_eq!(settings["callback-secret"]["value"], "…");
+    for arguments in [&["serve", "--help"][..], &["config"], &["serve", "--prot"], &["serve", "--port", "x"]] {
+        let printed = ended_with(arguments, "whsec_hush");
+        assert!(!format!("{printed:?}").contains("hush"), "{printed:?}");
+    }
+    let refused = ended_with(&["serve"], "whsec_hush");
+    let expected = "error: settings: `--callback-secret`: a secret is `whsec_` and the base64 of 24 to 64 random bytes\n";
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(2), expected));
+    fs::write(folder.path().join("dunnage.toml"), format!("callback-secret = '{SECRET}'")).unwrap();
+    let by_file = run(folder.path(), &["config"]);
+    assert_eq!(setting(&by_file.stdout, "callback-secret"), masked("file (dunnage.toml)"));
+    assert_eq!(
+        setting(&run(folder.path(), &["config", "--config=/dev/null"]).stdout, "callback-secret"),
+        ("-".to_owned(), "default".to_owned())
+    );
 }
 
 #[test]

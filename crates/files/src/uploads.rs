@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use dunnage_types::FileAddress;
 use rustix::fs::{Mode, OFlags};
@@ -55,19 +56,22 @@ impl Uploads {
         ids.into_iter().try_for_each(|id| remove_folder(&self.path.join(id.to_string())))
     }
 
-    /// Removes every upload that is not among `wanted`; how many. For a start after a crash, before requests come in.
+    /// Removes every upload that is not among `wanted` and has not changed for `age`; how many. A younger one may be coming in just now,
+    /// to another replica that shares the folder; with an age of zero, nothing may.
     ///
     /// # Errors
     ///
     /// An [`io::Error`] if the folder cannot be read or an upload cannot be removed.
-    pub fn sweep(&self, wanted: &[FileAddress]) -> io::Result<usize> {
+    pub fn sweep(&self, wanted: &[FileAddress], age: Duration) -> io::Result<usize> {
         let wanted: Vec<String> = wanted.iter().filter_map(upload_id).map(|id| id.to_string()).collect();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.path)? {
             let name = entry?.file_name();
             // Only what we have made ourselves is touched.
             let ours = name.to_str().filter(|name| Uuid::try_parse(name).is_ok());
-            if let Some(name) = ours.filter(|name| !wanted.iter().any(|wanted| wanted == name)) {
+            if let Some(name) = ours.filter(|name| !wanted.iter().any(|wanted| wanted == name))
+                && is_older(&self.path.join(name), age)?
+            {
                 remove_folder(&self.path.join(name))?;
                 removed += 1;
             }
@@ -170,6 +174,23 @@ impl Drop for Upload {
     }
 }
 
+/// Whether a folder and everything in it last changed longer ago than `age`. What disappears meanwhile is somebody else's to remove.
+fn is_older(folder: &Path, age: Duration) -> io::Result<bool> {
+    match newest_change(folder) {
+        Ok(newest) => Ok(newest.elapsed().is_ok_and(|elapsed| elapsed >= age)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn newest_change(folder: &Path) -> io::Result<SystemTime> {
+    let mut newest = std::fs::metadata(folder)?.modified()?;
+    for entry in std::fs::read_dir(folder)? {
+        newest = newest.max(entry?.metadata()?.modified()?);
+    }
+    Ok(newest)
+}
+
 fn upload_id(address: &FileAddress) -> Option<Uuid> {
     match address {
         FileAddress::Upload { id, .. } => Some(*id),
@@ -244,7 +265,8 @@ mod tests {
         wanted.keep();
         unwanted.keep();
         std::fs::write(folder.path().join("note.txt"), "not ours").unwrap();
-        assert_eq!(uploads.sweep(std::slice::from_ref(&wanted_address)).unwrap(), 1);
+        assert_eq!(uploads.sweep(std::slice::from_ref(&wanted_address), Duration::from_hours(1)).unwrap(), 0, "it is too young");
+        assert_eq!(uploads.sweep(std::slice::from_ref(&wanted_address), Duration::ZERO).unwrap(), 1);
         assert!(exists(&uploads, &wanted_address) && !exists(&uploads, &unwanted_address));
         assert!(folder.path().join("note.txt").exists());
     }

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::artifacts::Artifacts;
 use crate::config::Config;
+use crate::fleet::PresenceBoard;
 use crate::metrics::Metrics;
+use crate::state::CachedState;
 
 /// A running server, without its sockets.
 pub(crate) struct App {
@@ -24,6 +26,7 @@ pub(crate) struct App {
     pub(crate) launcher: Launcher,
     pub(crate) replica: ReplicaId,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) state: Arc<CachedState>,
     pub(crate) files: Files,
     pub(crate) artifacts: Artifacts,
     pub(crate) pool: Pool,
@@ -33,6 +36,8 @@ pub(crate) struct App {
     /// Rises with each reload of the script, so that idle job workers are replaced too.
     pub(crate) reloads: AtomicU64,
     pub(crate) running: Running,
+    /// What the other replicas are to be told of this one.
+    pub(crate) presence: PresenceBoard,
     stopping: AtomicBool,
 }
 
@@ -42,7 +47,9 @@ pub(crate) struct Parts {
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
     pub(crate) launcher: Launcher,
+    pub(crate) replica: ReplicaId,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) state: Arc<CachedState>,
     pub(crate) files: Files,
     pub(crate) artifacts: Artifacts,
     pub(crate) pool: Pool,
@@ -51,14 +58,15 @@ pub(crate) struct Parts {
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, script, runtime, launcher, store, files, artifacts, pool, metrics } = parts;
+        let Parts { config, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } = parts;
         Self {
             config,
             script,
             runtime,
             launcher,
-            replica: ReplicaId::random(),
+            replica,
             store,
+            state,
             files,
             artifacts,
             pool,
@@ -66,6 +74,7 @@ impl App {
             taking_over: tokio::sync::Mutex::new(()),
             reloads: AtomicU64::new(0),
             running: Running::default(),
+            presence: PresenceBoard::default(),
             stopping: AtomicBool::new(false),
         }
     }

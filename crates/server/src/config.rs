@@ -1,10 +1,13 @@
 //! What a server is told at its start. Read and checked once by the binary; nothing here looks at the environment.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use dunnage_types::ServiceName;
+
+use crate::callbacks::CallbackSecret;
 
 /// Everything a server needs to know. The flag of each value is named in its text.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub struct Config {
     pub workers: WorkerConfig,
     /// The jobs.
     pub jobs: JobConfig,
+    /// Telling clients of the ends of their jobs.
+    pub callbacks: CallbackConfig,
     /// The files and the database.
     pub storage: StorageConfig,
 }
@@ -99,6 +104,21 @@ pub struct JobConfig {
     pub max_log_lines: usize,
 }
 
+/// Telling clients of the ends of their jobs.
+#[derive(Debug, Clone)]
+pub struct CallbackConfig {
+    /// What callbacks are signed with, each by every secret; none are taken or delivered without. `--callback-secret`.
+    pub secrets: Vec<CallbackSecret>,
+    /// Whether they may go to private and loopback addresses, and over plain HTTP. `--callback-private`.
+    pub allow_private: bool,
+    /// How many deliveries are tried. `--callback-attempts`, by default 10.
+    pub attempts: u32,
+    /// How long one delivery may take. `--callback-timeout`, by default 15 s.
+    pub timeout: Duration,
+    /// The first wait between two deliveries; the following ones are longer. `--callback-backoff`, by default 5 s.
+    pub backoff: Duration,
+}
+
 /// The files and the database.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
@@ -106,6 +126,28 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// The folder below which `file://` addresses are served; none are without it. `--files-root`.
     pub files_root: Option<PathBuf>,
+    /// The database of a fleet; without it, SQLite in the data folder, for one server. `--database-url`.
+    pub database: Option<DatabaseConfig>,
     /// The largest value in the state, in bytes. `--state-value-bytes`, by default 8 MiB.
     pub state_value_bytes: usize,
+    /// How much memory the read cache of the state may take up, in bytes. `--state-cache-bytes`, by default 64 MiB.
+    pub state_cache_bytes: u64,
+    /// How long `/output` may miss what another replica has written to the state; zero reads every value from the database.
+    /// `--state-max-stale`, by default 1 s.
+    pub state_max_stale: Duration,
+}
+
+/// PostgreSQL, shared by the replicas of a service.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// Where it is, `postgres://…`, with the password. `--database-url`.
+    pub url: String,
+    /// How many connections there may be for everything but renewals and notifications. `--database-connections`, by default 8.
+    pub connections: usize,
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DatabaseConfig").field("connections", &self.connections).finish_non_exhaustive()
+    }
 }

@@ -4,30 +4,34 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dunnage_protocol::{Answer, AskError, Operation, StateEntry};
-use dunnage_store::{Lease, Store, StoreError};
+use dunnage_store::{Lease, StoreError};
 use dunnage_types::{LogLevel, Progress};
 use dunnage_workers::{Host, Line};
 
 use crate::problem::chain;
+use crate::state::CachedState;
 
 /// The most entries of one scan; scripts read on page by page.
 const MAX_SCAN: u32 = 1000;
 
 /// Serves the calls of `/output`, and workers while they load.
 pub(crate) struct ServingHost {
-    store: Arc<dyn Store>,
+    state: Arc<CachedState>,
 }
 
 impl ServingHost {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub(crate) fn new(state: Arc<CachedState>) -> Self {
+        Self { state }
     }
 }
 
 #[async_trait]
 impl Host for ServingHost {
     async fn answer(&self, operation: Operation) -> Result<Answer, AskError> {
-        answer_state(&*self.store, None, operation).await
+        match operation {
+            Operation::StateGet { key } => self.state.get(&key).await.map(Answer::Value).map_err(refusal),
+            operation => answer_state(&self.state, None, operation).await,
+        }
     }
 
     fn progress(&self, _progress: Progress) {
@@ -50,14 +54,17 @@ pub(crate) fn log_line(line: &Line) {
     }
 }
 
-/// Answers every question about state; writes are fenced by `fence`.
-pub(crate) async fn answer_state(store: &dyn Store, fence: Option<Lease>, operation: Operation) -> Result<Answer, AskError> {
+/// Answers every question about state from the database itself; writes are fenced by `fence`.
+pub(crate) async fn answer_state(state: &CachedState, fence: Option<Lease>, operation: Operation) -> Result<Answer, AskError> {
+    let store = state.store();
     let answered = match operation {
         Operation::StateGet { key } => store.get(&key).await.map(Answer::Value),
-        Operation::StateSet { key, value } => store.set(fence, &key, value).await.map(|()| Answer::Nothing),
-        Operation::StateDelete { key } => store.delete(fence, &key).await.map(Answer::Flag),
-        Operation::StateIncrement { key, by } => store.increment(fence, &key, &by).await.map(Answer::Number),
-        Operation::StateCompareAndSet { key, old, new } => store.compare_and_set(fence, &key, old, new).await.map(Answer::Flag),
+        Operation::StateSet { key, value } => state.write(&key, store.set(fence, &key, value)).await.map(|()| Answer::Nothing),
+        Operation::StateDelete { key } => state.write(&key, store.delete(fence, &key)).await.map(Answer::Flag),
+        Operation::StateIncrement { key, by } => state.write(&key, store.increment(fence, &key, &by)).await.map(Answer::Number),
+        Operation::StateCompareAndSet { key, old, new } => {
+            state.write(&key, store.compare_and_set(fence, &key, old, new)).await.map(Answer::Flag)
+        }
         Operation::StateScan { prefix, after, limit } => {
             let entries = store.scan(&prefix, after.as_deref(), limit.min(MAX_SCAN)).await;
             entries.map(|entries| entries.into_iter().map(|(key, value)| StateEntry { key, value }).collect()).map(Answer::Entries)

@@ -1,25 +1,32 @@
 //! The HTTP server of Dunnage, and the loop that runs its jobs.
 //!
 //! [`run`] starts everything a [`Config`] describes and ends when its stop signal does; [`check()`] only loads the script.
-//! Begin reading at `serve`, which is the wiring; `routes` holds the HTTP side, `jobs` the other.
+//! Begin reading at `serve`, which is the wiring; `routes` holds the HTTP side, `jobs` and `callbacks` the other.
 
 mod app;
 mod artifacts;
+mod callbacks;
 mod check;
 mod config;
+mod fleet;
 mod host;
 mod jobs;
+mod life;
 mod metrics;
 mod middleware;
 mod problem;
 mod reload;
 mod routes;
 mod serve;
+mod state;
+mod storage;
 mod submission;
 mod tree;
 mod versions;
 
+pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
-pub use config::{Config, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use dunnage_store::{Migrated, migrate};
 pub use problem::{Code, Problem};
 pub use serve::{ServeError, run};

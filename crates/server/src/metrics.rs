@@ -9,6 +9,8 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::state::StateCacheCounters;
+
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Methods beyond these are counted together, so that clients cannot make up labels.
@@ -22,6 +24,7 @@ pub(crate) struct Metrics {
     batch_size: Histogram,
     jobs_finished: IntCounterVec,
     jobs_retried: IntCounter,
+    callbacks: IntCounterVec,
     jobs_queued: IntGauge,
     jobs_running: IntGauge,
     oldest_queued: Gauge,
@@ -30,6 +33,7 @@ pub(crate) struct Metrics {
     workers_lost: IntCounter,
     outputs_queued: IntGauge,
     active_version: IntGauge,
+    state_cache: StateCacheCounters,
 }
 
 impl Metrics {
@@ -55,6 +59,11 @@ impl Metrics {
                 &["kind", "state"],
             )?,
             jobs_retried: register.add(IntCounter::new("job_retries_total", "Attempts that were handed back to be repeated")?)?,
+            callbacks: register.counters(
+                "callback_deliveries_total",
+                "Deliveries of callbacks tried here, by what became of them: delivered, retried or given_up",
+                &["outcome"],
+            )?,
             jobs_queued: register.gauge("jobs_queued", "Jobs of the service that wait")?,
             jobs_running: register.gauge("jobs_running", "Jobs of the service that run")?,
             oldest_queued: register
@@ -64,6 +73,10 @@ impl Metrics {
             workers_lost: register.add(IntCounter::new("workers_lost_total", "Serving workers that died since the start")?)?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
+            state_cache: StateCacheCounters {
+                hits: register.add(IntCounter::new("state_cache_hits_total", "Reads of state answered from memory")?)?,
+                misses: register.add(IntCounter::new("state_cache_misses_total", "Reads of state that went to the database")?)?,
+            },
             registry,
         })
     }
@@ -84,6 +97,15 @@ impl Metrics {
 
     pub(crate) fn job_retried(&self) {
         self.jobs_retried.inc();
+    }
+
+    /// The counters for the cache in front of the state.
+    pub(crate) fn state_cache(&self) -> StateCacheCounters {
+        self.state_cache.clone()
+    }
+
+    pub(crate) fn callback_settled(&self, outcome: &str) {
+        self.callbacks.with_label_values(&[outcome]).inc();
     }
 
     /// The text, with the gauges as they are now.

@@ -37,6 +37,8 @@ pub enum Code {
     FileOutsideRoot,
     FilesRootUnset,
     S3Unavailable,
+    CallbackInvalid,
+    CallbackUnavailable,
     IdempotencyMismatch,
     ScriptError,
     BadOutput,
@@ -52,7 +54,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -74,6 +76,8 @@ impl Code {
         Self::FileOutsideRoot,
         Self::FilesRootUnset,
         Self::S3Unavailable,
+        Self::CallbackInvalid,
+        Self::CallbackUnavailable,
         Self::IdempotencyMismatch,
         Self::ScriptError,
         Self::BadOutput,
@@ -112,6 +116,8 @@ impl Code {
             Self::FileOutsideRoot => ("file_outside_root", 422, "A file lies outside of the files root"),
             Self::FilesRootUnset => ("files_root_unset", 422, "Local files are not served"),
             Self::S3Unavailable => ("s3_unavailable", 422, "Objects in S3 are not served"),
+            Self::CallbackInvalid => ("callback_invalid", 422, "The callback's URL may not be used"),
+            Self::CallbackUnavailable => ("callback_unavailable", 422, "Callbacks are not served"),
             Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The idempotency key was used for another request"),
             Self::ScriptError => ("script_error", 500, "The script raised an error"),
             Self::BadOutput => ("bad_output", 500, "The script's output is no vector of numbers"),
@@ -273,7 +279,10 @@ impl From<StoreError> for Problem {
             StoreError::IdempotencyMismatch => Code::IdempotencyMismatch,
             StoreError::Unavailable(source) => {
                 tracing::error!(%source, "the database is not available");
-                return Self::new(Code::StoreUnavailable, "the database did not answer; nothing was changed, try again");
+                return Self::new(
+                    Code::StoreUnavailable,
+                    "the database did not answer; try again, with the same `Idempotency-Key` if that was a submit",
+                );
             }
             other => {
                 tracing::error!(error = %chain(other), "a request failed in the store");

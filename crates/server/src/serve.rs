@@ -10,25 +10,25 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App as HttpApp, HttpServer, web};
-use dunnage_files::Files;
-use dunnage_store::{BUSY_TIMEOUT, FolderLock, JobFilter, SqliteStore, StateLimits, Store, StoreError};
-use dunnage_types::{FileAddress, JobState, ModelVersion, VersionState};
+use dunnage_store::StoreError;
+use dunnage_types::ReplicaId;
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
 
 use crate::app::{App, Parts};
-use crate::artifacts::Artifacts;
+use crate::callbacks::Deliveries;
 use crate::config::Config;
+use crate::fleet::Fleet;
 use crate::host::ServingHost;
 use crate::jobs::Loop;
 use crate::metrics::Metrics;
+use crate::state::{CachedState, StateCacheLimits};
+use crate::storage::{self, Storage};
 use crate::{middleware, reload, routes};
 
 /// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
 const HTTP_GRACE_SECS: u64 = 5;
 /// How long a connection may stay open without a request.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How many jobs are read at once when uploads are swept.
-const SWEEP_PAGE: u32 = 1000;
 
 /// Serves until `stop` ends. `listening` is called once, with the address, as soon as connections are accepted.
 ///
@@ -48,6 +48,8 @@ pub async fn run(
     let handle = server.handle();
     let server = tokio::spawn(server);
     let jobs = Loop::start(&app);
+    let fleet = Fleet::start(&app);
+    let callbacks = Deliveries::start(&app);
     let reload = app.config.service.reload.then(|| tokio::spawn(reload::watch(Arc::clone(&app))));
     addresses.first().copied().map(listening);
 
@@ -56,7 +58,8 @@ pub async fn run(
     if let Some(reload) = reload {
         reload.abort();
     }
-    shut_down(&app, jobs, handle).await;
+    shut_down(&app, jobs, fleet, handle).await;
+    callbacks.stop().await;
     server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
 }
 
@@ -65,27 +68,17 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let script = script(&config)?;
     let runtime = runtime(&config)?;
     refuse_unguarded(&config)?;
-    let data_dir = &config.storage.data_dir;
-    let cannot_use = |what: &'static str, path: PathBuf| move |source| ServeError::Folder { what, path, source };
-
-    let lock = FolderLock::take(data_dir)?;
-    // Before the database, which cannot be opened on a disk that an unfinished artifact has filled.
-    let artifacts_dir = data_dir.join("artifacts").join(config.service.name.as_str());
-    let artifacts = Artifacts::open(&artifacts_dir).map_err(cannot_use("artifacts", artifacts_dir.clone()))?;
-    let store = open_store(lock, &config)?;
-    let uploads_dir = data_dir.join("uploads").join(config.service.name.as_str());
-    let files_root = config.storage.files_root.as_deref();
-    let files =
-        Files::new(files_root, &uploads_dir).map_err(cannot_use("files", files_root.map_or(uploads_dir.clone(), PathBuf::from)))?;
-    sweep_uploads(&*store, &files).await?;
-    sweep_artifacts(&*store, &artifacts).await?;
+    let replica = ReplicaId::random();
+    let Storage { store, files, artifacts } = storage::open(&config, replica).await?;
 
     let launcher = Launcher::start().map_err(ServeError::Launcher)?;
     let metrics = Metrics::new(config.service.name.as_str())?;
     let active = store.active().await?.map(|version| artifacts.of(&version));
-    let host = Arc::new(ServingHost::new(Arc::clone(&store)));
+    let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
+    let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));
+    let host = Arc::new(ServingHost::new(Arc::clone(&state)));
     let pool = Pool::start(pool_settings(&config, &script, &runtime), launcher.clone(), host, active);
-    Ok(App::new(Parts { config, script, runtime, launcher, store, files, artifacts, pool, metrics }))
+    Ok(App::new(Parts { config, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
 }
 
 /// The script's absolute path.
@@ -115,61 +108,6 @@ fn anchored(python: &str) -> OsString {
 fn refuse_unguarded(config: &Config) -> Result<(), ServeError> {
     let http = &config.http;
     if http.host.is_loopback() || http.allow_anonymous { Ok(()) } else { Err(ServeError::Unguarded(http.host)) }
-}
-
-fn open_store(lock: FolderLock, config: &Config) -> Result<Arc<dyn Store>, ServeError> {
-    let limits = StateLimits { value_bytes: config.storage.state_value_bytes, ..StateLimits::default() };
-    let service = config.service.name.clone();
-    let store = SqliteStore::open_locked(lock, &config.storage.data_dir, service, limits, BUSY_TIMEOUT)?;
-    Ok(Arc::new(store))
-}
-
-/// Removes uploads that no unfinished job needs: those of requests that were cut off by a crash.
-async fn sweep_uploads(store: &dyn Store, files: &Files) -> Result<(), ServeError> {
-    let mut wanted: Vec<FileAddress> = Vec::new();
-    for state in [JobState::Queued, JobState::Running] {
-        let mut filter = JobFilter { state: Some(state), limit: SWEEP_PAGE, ..JobFilter::default() };
-        loop {
-            let page = store.jobs(&filter).await?;
-            wanted.extend(page.jobs.into_iter().flat_map(|job| job.files));
-            match page.next {
-                Some(next) => filter.before = Some(next),
-                None => break,
-            }
-        }
-    }
-    match files.uploads().sweep(&wanted) {
-        Ok(0) => {}
-        Ok(removed) => tracing::info!(removed, "uploads that nobody needs any more were removed"),
-        Err(error) => tracing::warn!(%error, "uploads that nobody needs any more cannot be removed"),
-    }
-    Ok(())
-}
-
-/// Removes artifacts that no version needs: of training that was cut off after them, or of versions that cannot be loaded.
-async fn sweep_artifacts(store: &dyn Store, artifacts: &Artifacts) -> Result<(), ServeError> {
-    let mut ready = Vec::new();
-    let usable = |version: &ModelVersion| version.active || version.state == VersionState::Ready;
-    for version in store.versions().await?.into_iter().filter(usable) {
-        if version.active || was_trained(store, &version).await? {
-            ready.push(version);
-        } else {
-            store.mark_bad(version.version, "its training was cut off").await?;
-        }
-    }
-    let ready = ready.into_iter();
-    match artifacts.sweep(&ready.map(|version| version.artifact).collect::<Vec<_>>()) {
-        Ok(0) => {}
-        Ok(removed) => tracing::info!(removed, "artifacts that no version needs were removed"),
-        Err(error) => tracing::warn!(%error, "artifacts that no version needs cannot be removed"),
-    }
-    Ok(())
-}
-
-/// Whether the job of a version ended well with it, as far as the job is still known.
-async fn was_trained(store: &dyn Store, version: &ModelVersion) -> Result<bool, ServeError> {
-    let job = store.job(version.job).await?;
-    Ok(job.is_none_or(|job| job.state == JobState::Done && job.version == Some(version.version)))
 }
 
 fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSettings {
@@ -206,8 +144,9 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
     Ok((server.run(), addresses))
 }
 
-async fn shut_down(app: &App, jobs: Loop, http: ServerHandle) {
+async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, http: ServerHandle) {
     app.begin_stopping();
+    fleet.stop(app).await;
     // Requests are answered while jobs come to their end: whoever sends them has yet to see that we are not ready.
     jobs.stop(app, app.config.jobs.grace).await;
     http.stop(true).await;

@@ -39,6 +39,10 @@ pub(crate) struct Body {
     /// Jobs with the same key run one at a time, in order. Not for `/output`.
     #[serde(rename = "Key", default)]
     pub(crate) key: Option<String>,
+    /// An `https` URL that the job's end is posted to, signed; `docs/callbacks.md` has the details. Not for `/output`.
+    #[serde(rename = "Callback", default)]
+    #[schema(example = "https://example.com/hook")]
+    pub(crate) callback: Option<String>,
 }
 
 /// A request, read and checked.
@@ -46,6 +50,8 @@ pub(crate) struct Submission {
     pub(crate) files: Vec<FileAddress>,
     pub(crate) params: JsonObject,
     pub(crate) key: Option<String>,
+    /// As it was given; whether it is one is for [`accept`](crate::callbacks::accept) to say.
+    pub(crate) callback: Option<String>,
     /// The files that came along; removed with this value unless they are kept.
     pub(crate) upload: Option<Upload>,
     digest: Sha256,
@@ -100,6 +106,9 @@ impl Submission {
         digest.update(kind.as_str());
         // What has come as JSON always has a JSON form.
         digest.update(serde_json::to_vec(&(&self.params, &self.key)).unwrap_or_default());
+        if let Some(callback) = &self.callback {
+            digest.update(serde_json::to_vec(callback).unwrap_or_default());
+        }
         Ok(Some(Idempotency { key: key.to_owned(), digest: digest.finalize().to_vec() }))
     }
 
@@ -110,12 +119,12 @@ impl Submission {
             digest.update(address);
             digest.update([0]);
         }
-        Ok(Self { files, params: body.params, key: body.key, upload: None, digest })
+        Ok(Self { files, params: body.params, key: body.key, callback: body.callback, upload: None, digest })
     }
 
     async fn from_form(app: &App, mut form: Multipart, keep: Keep) -> Result<Self, Problem> {
         let mut upload = app.files.uploads().begin().map_err(disk_problem)?;
-        let (mut params, mut key) = (None, None);
+        let (mut params, mut key, mut callback) = (None, None, None);
         let mut budget = app.config.http.max_upload_bytes;
         while let Some(field) = form.next().await {
             let field = field.map_err(form_problem)?;
@@ -130,7 +139,8 @@ impl Submission {
                 }
                 ("Params", None) if params.is_none() => params = Some(parse_params(&receive_text(field).await?)?),
                 ("Key", None) if key.is_none() => key = Some(receive_text(field).await?),
-                (twice @ ("Params" | "Key"), None) => return Err(given_twice(twice)),
+                ("Callback", None) if callback.is_none() => callback = Some(receive_text(field).await?),
+                (twice @ ("Params" | "Key" | "Callback"), None) => return Err(given_twice(twice)),
                 (other, None) => return Err(unknown_field(other)),
             }
         }
@@ -140,7 +150,7 @@ impl Submission {
         let mut digest = Sha256::new();
         upload.files().iter().for_each(|(_, contents)| digest.update(contents));
         let files = upload.files().iter().map(|(address, _)| address.clone()).collect();
-        Ok(Self { files, params: params.unwrap_or_default(), key, upload: Some(upload), digest })
+        Ok(Self { files, params: params.unwrap_or_default(), key, callback, upload: Some(upload), digest })
     }
 
     fn checked(self, max_files: usize) -> Result<Self, Problem> {
@@ -199,7 +209,8 @@ fn too_many(limit: usize) -> Problem {
 }
 
 fn unknown_field(name: &str) -> Problem {
-    let detail = format!("the form has the field `{}`; send files with a file name, and `Params` or `Key` as text", clip(name));
+    let detail =
+        format!("the form has the field `{}`; send files with a file name, and `Params`, `Key` or `Callback` as text", clip(name));
     Problem::new(Code::RequestInvalid, detail)
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dunnage_protocol::Artifact;
 use dunnage_store::{Finish, Lease, StoreError};
@@ -12,8 +13,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::app::{App, killed};
-use crate::jobs::persist;
+use crate::jobs::{Settlement, persist};
 use crate::problem::{Code, Problem, chain};
+
+/// How long requests may wait for the commit that makes a version active.
+const COMMIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them.
 ///
@@ -44,12 +48,20 @@ pub(crate) async fn publish_and_finish(
     };
     let finish = Finish::Done { result, activate: Some(version) };
     if let Err(error) = take_over(app, standby, lease, &finish, interrupts).await {
-        // It was trained by an attempt that does not count.
-        app.store.mark_bad(version, "its job did not end well").await?;
+        retract(app, version).await;
         return Err(error.into());
     }
+    app.presence.changed();
     tracing::info!(%version, job = %lease.job, "a new version serves");
     Ok(version)
+}
+
+/// Takes back a version that was trained by an attempt which does not count, unless it counts after all: the answer that said so may
+/// have been lost.
+async fn retract(app: &App, version: Version) {
+    if let Err(error) = app.store.retract(version, "its job did not end well").await {
+        tracing::warn!(error = %chain(&error), %version, "a version cannot be taken back now; the next sweep does so");
+    }
 }
 
 /// Makes a version of what an attempt has written.
@@ -79,8 +91,8 @@ async fn prepare(app: &App, artifact: Artifact, interrupts: &watch::Receiver<Int
     }
 }
 
-/// Has a version that is loaded take over when the end of its job is committed. While the database is away, the workers that
-/// served before go on between the tries.
+/// Has a version that is loaded take over when the end of its job is committed. Requests wait during a try, so none takes long; while
+/// the database is away, the workers that served before go on between the tries.
 async fn take_over(
     app: &App,
     standby: Standby,
@@ -88,11 +100,12 @@ async fn take_over(
     finish: &Finish,
     interrupts: &watch::Receiver<Interrupt>,
 ) -> Result<(), StoreError> {
+    let settlement = Settlement::new(&*app.store, lease);
     let waiting = tokio::sync::Mutex::new(Some(standby));
     let attempt = || async {
         let mut waiting = waiting.lock().await;
         let Some(standby) = waiting.take() else { return Ok(()) };
-        match app.pool.take_over(standby, app.store.finish(lease, finish.clone())).await {
+        match app.pool.take_over(standby, settlement.finish_within(COMMIT_LIMIT, finish)).await {
             Ok(()) => Ok(()),
             Err((standby, error)) => {
                 *waiting = Some(standby);
@@ -123,9 +136,38 @@ pub(crate) async fn activate(app: &App, version: Version) -> Result<(), Problem>
         return Err(StoreError::BadVersion(version).into());
     }
     let unusable = |reason| Problem::new(Code::VersionBad, format!("version {version} cannot serve: {reason}"));
-    let standby = app.pool.prepare(Some(app.artifacts.of(wanted))).await.map_err(unusable)?;
-    app.pool.take_over(standby, app.store.activate(version)).await.map_err(|(_, error)| error)?;
+    let artifact = app.artifacts.find(wanted).map_err(unusable)?;
+    let standby = app.pool.prepare(Some(artifact)).await.map_err(unusable)?;
+    app.pool.take_over(standby, commit_activation(app, version)).await.map_err(|(_, error)| error)?;
+    app.presence.changed();
     tracing::info!(%version, "an earlier version was activated and serves");
+    Ok(())
+}
+
+/// Commits that a version is the active one. If the answer is lost and it is so all the same, this replica follows like the others.
+async fn commit_activation(app: &App, version: Version) -> Result<(), StoreError> {
+    let committed = tokio::time::timeout(COMMIT_LIMIT, app.store.activate(version)).await;
+    committed.unwrap_or_else(|_| Err(StoreError::Unavailable(format!("it did not answer within {COMMIT_LIMIT:?}").into())))
+}
+
+/// Has the active version take over here, which another replica made so.
+///
+/// # Errors
+///
+/// Why it cannot serve here, with its number; the version that served before then goes on.
+pub(crate) async fn catch_up(app: &App) -> Result<(), CatchUpError> {
+    let _turn = app.taking_over.lock().await;
+    // Only now: it may have changed while this replica was busy with another.
+    let Some(active) = app.store.active().await?.filter(|active| Some(active.version) != app.pool.status().version) else {
+        return Ok(());
+    };
+    let version = active.version;
+    let unusable = |reason| CatchUpError::Unusable { version, reason };
+    let artifact = app.artifacts.find(&active).map_err(unusable)?;
+    let standby = app.pool.prepare(Some(artifact)).await.map_err(unusable)?;
+    let nothing_to_commit = async { Ok::<_, String>(()) };
+    app.pool.take_over(standby, nothing_to_commit).await.map_err(|(_, reason)| unusable(reason))?;
+    tracing::info!(%version, "the version that became active elsewhere serves here too");
     Ok(())
 }
 
@@ -137,7 +179,8 @@ pub(crate) async fn activate(app: &App, version: Version) -> Result<(), Problem>
 pub(crate) async fn reload(app: &App) -> Result<(), String> {
     let _turn = app.taking_over.lock().await;
     let active = app.store.active().await.map_err(|error| chain(&error))?;
-    let standby = app.pool.prepare(active.map(|version| app.artifacts.of(&version))).await?;
+    let artifact = active.map(|version| app.artifacts.find(&version)).transpose()?;
+    let standby = app.pool.prepare(artifact).await?;
     app.pool.take_over(standby, async { Ok::<_, String>(()) }).await.map_err(|(_, error)| error)?;
     app.reloads.fetch_add(1, Ordering::SeqCst);
     Ok(())
@@ -154,6 +197,22 @@ fn unpublished(lease: Lease, version: Version, artifact: String) -> ModelVersion
         created_at: dunnage_types::Timestamp::now(),
         error: None,
     }
+}
+
+/// Why this replica does not serve the active version.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CatchUpError {
+    /// It cannot be loaded here.
+    #[error("version {version} cannot serve here: {reason}")]
+    Unusable {
+        /// Its number.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
+    /// The database does not say which it is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why training led to no version.

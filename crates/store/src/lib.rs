@@ -1,6 +1,7 @@
 //! Jobs, state and versions of one service, kept in a database.
 //!
-//! A [`Store`] is the traits [`Jobs`], [`State`], [`Versions`], [`Callbacks`] and [`Replicas`] together; [`SqliteStore`] keeps one in a file.
+//! A [`Store`] is the traits [`Jobs`], [`State`], [`Versions`], [`Callbacks`] and [`Replicas`] together; [`SqliteStore`] keeps one in a
+//! file, [`PostgresStore`] in a database that servers share.
 //! Every row is scoped by the service the store was opened for. `suite` states in code what every store promises.
 
 mod callbacks;
@@ -11,6 +12,7 @@ mod postgres;
 mod replicas;
 mod sqlite;
 mod state;
+mod state_value;
 mod versions;
 
 #[cfg(feature = "suite")]
@@ -21,7 +23,7 @@ pub use error::StoreError;
 pub use jobs::{
     Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, Terms, backoff,
 };
-pub use postgres::{PostgresSettings, PostgresStore, migrate};
+pub use postgres::{Migrated, PostgresSettings, PostgresStore, migrate};
 pub use replicas::Replicas;
 pub use sqlite::{BUSY_TIMEOUT, FolderLock, SqliteStore};
 pub use state::{MAX_KEY_BYTES, State, StateLimits};

@@ -1,8 +1,7 @@
 //! The map behind `ctx.state`.
 
 use async_trait::async_trait;
-use dunnage_types::{Dtype, StateValue};
-use serde::{Deserialize, Serialize};
+use dunnage_types::StateValue;
 use serde_json::Number;
 
 use crate::{Lease, StoreError};
@@ -62,26 +61,5 @@ pub struct StateLimits {
 impl Default for StateLimits {
     fn default() -> Self {
         Self { value_bytes: 8 << 20, scan_bytes: 4 << 20 }
-    }
-}
-
-/// What tells an array that is kept from its bytes.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Layout {
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<u64>,
-}
-
-/// A key, if it is one.
-pub(crate) fn checked(key: &str) -> Result<String, StoreError> {
-    let valid = !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
-    valid.then(|| key.to_owned()).ok_or(StoreError::InvalidKey)
-}
-
-/// Whole numbers are added exactly or not at all, others as doubles.
-pub(crate) fn sum(number: &Number, by: &Number) -> Option<Number> {
-    match (number.as_i128(), by.as_i128()) {
-        (Some(number), Some(by)) => i64::try_from(number + by).ok().map(Number::from),
-        _ => Number::from_f64(number.as_f64()? + by.as_f64()?),
     }
 }

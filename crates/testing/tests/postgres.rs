@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dunnage_testing::postgres::Cluster;
+use dunnage_testing::postgres::{Cluster, Pooler};
 
 /// How long a stopped cluster may take to be gone.
 const END_PATIENCE: Duration = Duration::from_secs(20);
@@ -43,6 +43,26 @@ fn a_stopped_cluster_refuses_until_it_is_started_again() {
     assert!(connect().is_err());
     cluster.start_again();
     assert!(connect().is_ok());
+}
+
+#[test]
+fn a_pooler_gives_each_transaction_the_connection_it_likes() {
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, 1);
+    let url = pooler.url(&cluster.database());
+    let psql = |statement: &str| {
+        let output = Command::new("psql").args(["-XAtq", &url, "-c", statement]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let first = psql("SET work_mem = '123kB'; SELECT pg_backend_pid()");
+    assert!(first.parse::<u32>().is_ok(), "{first}");
+    assert_eq!(psql("SELECT pg_backend_pid()"), first, "clients share it");
+    assert_eq!(psql("SHOW work_mem"), "123kB", "what a session sets, others find");
+    cluster.restart_immediately();
+    let begin = Instant::now();
+    while psql("SELECT 1") != "1" {
+        assert!(begin.elapsed() < END_PATIENCE, "it does not find the restarted cluster");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The shapes of the service's answers, as far as the commands look at them.
 
-use dunnage_types::{JobId, JobKind, JobState, JsonObject, LogLine, Progress, Timestamp, Version, VersionState};
+use dunnage_types::{CallbackState, JobId, JobKind, JobState, JsonObject, LogLine, Progress, Timestamp, Version, VersionState};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,6 +32,7 @@ pub(crate) struct Job {
     pub(crate) result: Option<Value>,
     pub(crate) version: Option<Version>,
     pub(crate) key: Option<String>,
+    pub(crate) callback: Option<Callback>,
     pub(crate) created_at: Timestamp,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
@@ -46,6 +47,15 @@ pub(crate) struct Job {
 pub(crate) struct JobError {
     pub(crate) code: String,
     pub(crate) message: String,
+}
+
+/// How far a job's callback has come.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Callback {
+    pub(crate) url: String,
+    pub(crate) state: CallbackState,
+    pub(crate) attempts: u32,
+    pub(crate) error: Option<String>,
 }
 
 /// `GET /jobs`.
@@ -64,6 +74,20 @@ pub(crate) struct Logs {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Models {
     pub(crate) versions: Vec<ModelVersion>,
+    #[serde(default)]
+    pub(crate) replicas: Vec<Replica>,
+}
+
+/// One replica in `GET /models`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Replica {
+    pub(crate) id: String,
+    pub(crate) is_this: bool,
+    pub(crate) serving: Option<Version>,
+    pub(crate) ready: bool,
+    pub(crate) error: Option<String>,
+    pub(crate) started_at: Timestamp,
 }
 
 /// One version in `GET /models`.

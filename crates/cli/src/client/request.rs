@@ -3,7 +3,7 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use dunnage_types::{FileAddress, JsonObject};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::failure::Usage;
 #[derive(Debug, Args)]
 pub(crate) struct Work {
     /// Local files to upload, or else addresses (`s3://…`, `file://…`) that the service fetches
-    #[arg(value_name = "FILE", required = true, value_hint = clap::ValueHint::FilePath)]
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     files: Vec<String>,
     /// The parameters for the script, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = json_object, conflicts_with = "param")]
@@ -38,12 +38,31 @@ impl Work {
     ///
     /// [`Usage`] if a parameter is given twice, addresses and local files are mixed, an address is none, or a local file cannot
     /// be read.
-    pub(crate) fn into_body(self, key: Option<&str>) -> Result<Body, Usage> {
+    pub(crate) fn into_body(self, wishes: &JobWishes) -> Result<Body, Usage> {
         let params = self.params.map_or_else(|| each_once(self.param), |params| Ok(params.0))?;
         match Files::sort(&self.files)? {
-            Files::Addresses(addresses) => Ok(json_body(&addresses, params, key)),
-            Files::Local(paths) => upload(&paths, params, key),
+            Files::Addresses(addresses) => Ok(json_body(&addresses, params, wishes)),
+            Files::Local(paths) => upload(&paths, params, wishes),
         }
+    }
+}
+
+/// What only jobs have.
+#[derive(Debug, Default, Args)]
+pub(crate) struct JobWishes {
+    /// Jobs with the same key run one at a time, in order
+    #[arg(long)]
+    key: Option<String>,
+    /// An https URL that the service posts the job's end to, signed
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    callback: Option<String>,
+}
+
+impl JobWishes {
+    /// Those there are, each with its name in the body.
+    fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let fields = [("Key", &self.key), ("Callback", &self.callback)];
+        fields.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
     }
 }
 
@@ -87,26 +106,22 @@ fn each_once(pairs: Vec<(String, Value)>) -> Result<JsonObject, Usage> {
     Ok(params)
 }
 
-fn json_body(addresses: &[String], params: JsonObject, key: Option<&str>) -> Body {
+fn json_body(addresses: &[String], params: JsonObject, wishes: &JobWishes) -> Body {
     let mut object = JsonObject::from_iter([("Files".to_owned(), json!(addresses))]);
     if !params.is_empty() {
         object.insert("Params".to_owned(), params.into());
     }
-    if let Some(key) = key {
-        object.insert("Key".to_owned(), key.into());
-    }
+    object.extend(wishes.fields().map(|(name, value)| (name.to_owned(), value.into())));
     let text = Value::Object(object).to_string();
     Body { content_type: "application/json".to_owned(), length: text.len() as u64, reader: Box::new(Cursor::new(text)) }
 }
 
-fn upload(paths: &[PathBuf], params: JsonObject, key: Option<&str>) -> Result<Body, Usage> {
+fn upload(paths: &[PathBuf], params: JsonObject, wishes: &JobWishes) -> Result<Body, Usage> {
     let mut form = Multipart::new();
     if !params.is_empty() {
         form.text("Params", &Value::Object(params).to_string());
     }
-    if let Some(key) = key {
-        form.text("Key", key);
-    }
+    wishes.fields().for_each(|(name, value)| form.text(name, value));
     for path in paths {
         form.file("file", path, file_length(path)?);
     }
@@ -184,7 +199,7 @@ mod tests {
     fn a_parameter_is_given_once() {
         let mut work = work(&["s3://faces/a"]);
         work.param = vec![("x".to_owned(), json!(1)), ("x".to_owned(), json!(2))];
-        let error = work.into_body(None).err().unwrap().to_string();
+        let error = work.into_body(&JobWishes::default()).err().unwrap().to_string();
         assert_eq!(error, "`--param x=…` is given twice; several values are written as a list: `--param 'x=[1, 2]'`");
     }
 
@@ -198,14 +213,18 @@ mod tests {
     fn addresses_are_sent_as_json() {
         let mut work = work(&["s3://faces/a.bin", "file:///data/b.bin"]);
         work.param = vec![("user".to_owned(), json!("ada"))];
-        let (content_type, text) = sent(work.into_body(Some("ada")).unwrap());
+        let wishes = JobWishes { key: Some("ada".to_owned()), callback: Some("https://example.com/hook".to_owned()) };
+        let (content_type, text) = sent(work.into_body(&wishes).unwrap());
         assert_eq!(content_type, "application/json");
-        assert_eq!(text, r#"{"Files":["s3://faces/a.bin","file:///data/b.bin"],"Key":"ada","Params":{"user":"ada"}}"#);
+        assert_eq!(
+            text,
+            r#"{"Callback":"https://example.com/hook","Files":["s3://faces/a.bin","file:///data/b.bin"],"Key":"ada","Params":{"user":"ada"}}"#
+        );
     }
 
     #[test]
     fn files_and_addresses_do_not_mix() {
-        let error = work(&["s3://faces/a", "b.csv"]).into_body(None).err().unwrap().to_string();
+        let error = work(&["s3://faces/a", "b.csv"]).into_body(&JobWishes::default()).err().unwrap().to_string();
         assert_eq!(
             error,
             "a request has either local files, which are uploaded, or addresses, which the service fetches; `b.csv` is a local \
@@ -215,14 +234,14 @@ mod tests {
 
     #[test]
     fn a_wrong_address_is_refused_before_anything_is_sent() {
-        let error = |name| work(&[name]).into_body(None).err().unwrap().to_string();
+        let error = |name| work(&[name]).into_body(&JobWishes::default()).err().unwrap().to_string();
         assert_eq!(error("http://a/b"), "`http://a/b`: a file is named `s3://bucket/key` or `file:///absolute/path`");
         assert_eq!(error("s3://faces"), "`s3://faces`: an object key has 1 to 1024 bytes and no control characters");
     }
 
     #[test]
     fn a_local_file_must_be_readable() {
-        let error = |name| work(&[name]).into_body(None).err().unwrap().to_string();
+        let error = |name| work(&[name]).into_body(&JobWishes::default()).err().unwrap().to_string();
         assert_eq!(error("/nowhere/a.csv"), "cannot read `/nowhere/a.csv`: No such file or directory (os error 2)");
         assert_eq!(error("/"), "`/` is a folder; name the files in it");
         assert_eq!(error("/dev/null"), "`/dev/null` is a pipe or a device, whose length is not known; write it to a file first");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dunnage_types::{JobState, JsonObject, LogLine, LogSource, Timestamp};
 use serde_json::Value;
 
-use super::answer::Job;
+use super::answer::{Callback, Job};
 use crate::text::{self, short_time};
 
 /// `01:47:00 info     enrolled ada`; what was printed has its stream in the place of a level.
@@ -51,6 +51,7 @@ pub(crate) fn details(job: &Job) -> String {
     add("key", job.key.clone());
     add("files", job.files.as_ref().map(|files| files.join(" ")));
     add("params", job.params.as_ref().filter(|params| !params.is_empty()).map(|params| Value::Object(params.clone()).to_string()));
+    add("callback", job.callback.as_ref().map(callback));
     add("created", Some(job.created_at.to_string()));
     add("started", job.started_at.map(|time| time.to_string()));
     add("finished", job.finished_at.map(|time| time.to_string()));
@@ -73,6 +74,14 @@ pub(crate) fn age(since: Timestamp) -> String {
 /// The time from one moment to another; none if the clocks disagree.
 pub(crate) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(to.0 - from.0).unwrap_or(0))
+}
+
+/// `https://example.com/hook (pending, attempt 2: it answered 503)`.
+fn callback(callback: &Callback) -> String {
+    let Callback { url, state, attempts, error } = callback;
+    let attempt = if *attempts > 0 { format!(", attempt {attempts}") } else { String::new() };
+    let error = error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+    format!("{url} ({state}{attempt}{error})")
 }
 
 fn metrics(metrics: &JsonObject) -> String {
@@ -128,14 +137,17 @@ mod tests {
 
     #[test]
     fn details_leave_out_what_is_not_there() {
-        let failed = json!({"state": "error", "error": {"code": "script_error", "message": "ValueError: no"}});
+        let callback = json!({"url": "https://example.com/hook", "state": "pending", "attempts": 2, "error": "it answered 503"});
+        let failed =
+            json!({"state": "error", "error": {"code": "script_error", "message": "ValueError: no"}, "callback": callback});
         let expected = "\
-job      00000000-0000-4000-8000-000000000001
-kind     train
-state    error
-attempt  1 of 3
-created  2026-11-24T01:47:00.000Z
-error    ValueError: no (code `script_error`)";
+job       00000000-0000-4000-8000-000000000001
+kind      train
+state     error
+attempt   1 of 3
+callback  https://example.com/hook (pending, attempt 2: it answered 503)
+created   2026-11-24T01:47:00.000Z
+error     ValueError: no (code `script_error`)";
         assert_eq!(details(&job(failed)), expected);
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod logs;
+pub(crate) mod migrate;
 pub(crate) mod models;
 pub(crate) mod new;
 pub(crate) mod output;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use dunnage_types::Version;
 
-use crate::client::answer::{ModelVersion, Models as Listed};
+use crate::client::answer::{ModelVersion, Models as Listed, Replica};
 use crate::client::{Client, Connection, show};
 use crate::text::{print, table};
 
@@ -15,7 +15,7 @@ use crate::text::{print, table};
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  dunnage models                                      `*` marks the version that serves
+  dunnage models                                      `*` marks the version that serves, and the replica that answers
   dunnage models activate 3                           roll back, without a failed request"
 )]
 pub(crate) struct Models {
@@ -50,11 +50,14 @@ impl Models {
 
     fn list(&self, client: &Client) -> anyhow::Result<()> {
         let answer = client.get("/models")?;
-        let versions = answer.read::<Listed>()?.versions;
+        let Listed { versions, replicas } = answer.read()?;
         match versions.as_slice() {
-            _ if self.json => print(answer.text)?,
+            _ if self.json => return Ok(print(answer.text)?),
             [] => eprintln!("no versions; the first training publishes one"),
             versions => print(listed(versions))?,
+        }
+        if replicas.len() > 1 {
+            print(format!("\n{}", present(&replicas)))?;
         }
         Ok(())
     }
@@ -69,6 +72,26 @@ fn activate(client: &Client, version: Version) -> anyhow::Result<()> {
 fn listed(versions: &[ModelVersion]) -> String {
     let heading = ["", "version", "state", "age", "job", "error"].map(str::to_owned);
     table(&std::iter::once(heading).chain(versions.iter().map(row)).collect::<Vec<_>>())
+}
+
+fn present(replicas: &[Replica]) -> String {
+    let heading = ["", "replica", "serves", "up", "error"].map(str::to_owned);
+    table(&std::iter::once(heading).chain(replicas.iter().map(replica_row)).collect::<Vec<_>>())
+}
+
+fn replica_row(replica: &Replica) -> [String; 5] {
+    let serves = match replica.serving {
+        Some(version) => version.to_string(),
+        None if replica.ready => "no version yet".to_owned(),
+        None => "nothing".to_owned(),
+    };
+    [
+        if replica.is_this { "*" } else { " " }.to_owned(),
+        replica.id.clone(),
+        serves,
+        show::age(replica.started_at),
+        replica.error.clone().unwrap_or_default(),
+    ]
 }
 
 fn row(version: &ModelVersion) -> [String; 6] {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::client::Connection;
 use crate::client::answer::Output as Answered;
-use crate::client::request::Work;
+use crate::client::request::{JobWishes, Work};
 use crate::text::print;
 
 /// Ask the model and print its output vector
@@ -29,7 +29,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let answer = self.connection.client().post("/output", self.work.into_body(None)?, None)?;
+        let answer = self.connection.client().post("/output", self.work.into_body(&JobWishes::default())?, None)?;
         let vector = answer.read::<Answered>()?.output_vector;
         if self.json {
             print(answer.text)?;

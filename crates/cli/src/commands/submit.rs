@@ -6,7 +6,7 @@ use clap::Args;
 use dunnage_types::{JobKind, JobState};
 
 use crate::client::answer::{Job, Submitted};
-use crate::client::request::Work;
+use crate::client::request::{JobWishes, Work};
 use crate::client::{Connection, follow, show};
 use crate::text::{print, short_time};
 
@@ -18,6 +18,7 @@ Examples:
   dunnage train file:///data/walks.csv --param epochs=20
   dunnage train data.csv --no-wait                    print the job's id and return
   dunnage train data.csv --json | jq .result
+  dunnage train data.csv --no-wait --callback https://example.com/hook
 
 Exits with 1 if the job ends in an error. Ctrl-C stops waiting only; the job goes on.")]
 pub(crate) struct Train {
@@ -42,9 +43,8 @@ pub(crate) struct Input {
 struct Submission {
     #[command(flatten)]
     work: Work,
-    /// Jobs with the same key run one at a time, in order
-    #[arg(long)]
-    key: Option<String>,
+    #[command(flatten)]
+    wishes: JobWishes,
     /// A name for this request: sent again with the same one, it makes no second job
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
@@ -73,7 +73,7 @@ impl Input {
 impl Submission {
     fn run(self, kind: JobKind) -> anyhow::Result<ExitCode> {
         let client = self.connection.client();
-        let body = self.work.into_body(self.key.as_deref())?;
+        let body = self.work.into_body(&self.wishes)?;
         let accepted = client.post(&format!("/{kind}"), body, self.idempotency_key.as_deref())?;
         let id = accepted.read::<Submitted>()?.job_id;
         if self.no_wait {

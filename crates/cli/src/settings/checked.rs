@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use dunnage_server::{Config, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+use dunnage_server::{CallbackSecret, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
 use dunnage_types::ServiceName;
 use rustix::fs::{Access, access};
 
@@ -17,6 +17,8 @@ const SCRIPT_NAMES: [&str; 2] = ["model.py", "model.lua"];
 const DATA_DIR: &str = ".dunnage";
 /// The extensions that name a runtime by themselves.
 const KNOWN_EXTENSIONS: [&str; 2] = ["py", "lua"];
+/// How the address of a database may begin.
+const DATABASE_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// A shorter lease would be lost to an ordinary pause of the database.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// With a longer one, the jobs of a dead replica would seem to hang.
@@ -37,11 +39,17 @@ impl Settings {
         self.check_runtime(&script, &mut problems);
         problems.extend(unusable(&self.data_dir(&script)));
         self.check_files_root(&mut problems);
+        self.check_database(&mut problems);
         self.check_counts(&mut problems);
         self.check_times(&mut problems);
         self.check_access(&mut problems);
+        self.callbacks.check(&mut problems);
+        let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
+            problems.push(problem);
+            Vec::new()
+        });
         Problems::none_in("settings", problems)?;
-        Ok(self.config(script))
+        Ok(self.config(script, secrets))
     }
 
     /// The configuration to load the script with, which asks nothing of what only a server needs.
@@ -100,6 +108,7 @@ impl Settings {
             ("max-queue", self.workers.max_queue == 0),
             ("max-attempts", self.jobs.max_attempts == 0),
             ("max-files", self.http.max_files == 0),
+            ("database-connections", self.storage.database_connections == 0),
             ("max-body", self.http.max_body == ByteSize(0)),
             ("max-upload", self.http.max_upload == ByteSize(0)),
         ];
@@ -133,8 +142,22 @@ impl Settings {
         }
     }
 
-    fn config(&self, script: PathBuf) -> Config {
-        let Self { service, http, workers, jobs, storage, .. } = self;
+    /// The database of a fleet, if one is named.
+    pub(crate) fn database(&self) -> Option<DatabaseConfig> {
+        let url = self.storage.database_url.clone()?;
+        Some(DatabaseConfig { url, connections: self.storage.database_connections })
+    }
+
+    fn check_database(&self, problems: &mut Vec<String>) {
+        let url = self.storage.database_url.as_deref();
+        // What it holds besides is not repeated: it may be a password.
+        if url.is_some_and(|url| !DATABASE_SCHEMES.iter().any(|scheme| url.starts_with(scheme))) {
+            problems.push("`--database-url` must begin with `postgres://`".to_owned());
+        }
+    }
+
+    fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>) -> Config {
+        let Self { service, http, workers, jobs, callbacks, storage, .. } = self;
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
@@ -172,10 +195,14 @@ impl Settings {
                 retention: jobs.retention,
                 max_log_lines: jobs.max_log_lines,
             },
+            callbacks: callbacks.config(secrets),
             storage: StorageConfig {
                 data_dir: self.data_dir(&script),
                 files_root: storage.files_root.clone(),
+                database: self.database(),
                 state_value_bytes: in_memory(storage.state_value_bytes),
+                state_cache_bytes: storage.state_cache_bytes.as_u64(),
+                state_max_stale: storage.state_max_stale,
             },
         }
     }

@@ -11,6 +11,7 @@ use toml::Value;
 
 use super::Settings;
 use super::problems::Problems;
+use super::secret::{MASK, is_secret};
 
 /// The file that is read when none is named, beside the script.
 const DEFAULT_NAME: &str = "dunnage.toml";
@@ -45,8 +46,8 @@ impl SettingsFile {
 
     fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
         let subject = format!("`{}`", path.display());
-        let table: toml::Table = toml::from_str(text).map_err(|error| Problems::one(&subject, error.to_string().trim_end()))?;
         let arguments = arguments();
+        let table: toml::Table = toml::from_str(text).map_err(|error| Problems::one(&subject, told(&arguments, &error, text)))?;
         let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
         for (key, value) in &table {
             match read_entry(&arguments, key, value) {
@@ -101,18 +102,39 @@ fn arguments() -> Vec<Arg> {
     command.get_arguments().filter(|argument| argument.get_id() != "config").cloned().collect()
 }
 
+/// What is wrong with the TOML. The library shows the line, which it must not if that may be one with a secret.
+fn told(arguments: &[Arg], error: &toml::de::Error, text: &str) -> String {
+    let whole = error.to_string();
+    let is_named = |argument: &Arg| text.contains(argument.get_id().as_str()) || text.contains(&name_of(argument));
+    if !arguments.iter().any(|argument| is_secret(argument) && is_named(argument)) {
+        return whole.trim_end().to_owned();
+    }
+    format!("{}: {}", whole.lines().next().unwrap_or_default(), error.message())
+}
+
+/// A piece of a value, unless it is a secret's.
+fn shown(argument: &Arg, piece: String) -> String {
+    if is_secret(argument) { MASK.to_owned() } else { piece }
+}
+
+fn name_of(argument: &Arg) -> String {
+    argument.get_id().as_str().replace('_', "-")
+}
+
 fn read_entry<'a>(arguments: &'a [Arg], key: &str, value: &Value) -> Result<(&'a Arg, String), String> {
     let id = key.replace('-', "_");
     let argument = arguments.iter().find(|argument| argument.get_id() == id.as_str()).ok_or_else(|| unknown(arguments, key))?;
-    let texts = Kind::of(argument).read(value).map_err(|wanted| format!("`{key}` must be {wanted}, found {}", described(value)))?;
+    let texts = Kind::of(argument)
+        .read(value)
+        .map_err(|wanted| format!("`{key}` must be {wanted}, found {}", shown(argument, described(value))))?;
     for text in &texts {
-        check(argument, text).map_err(|reason| format!("`{key}`: invalid value `{text}`: {reason}"))?;
+        check(argument, text).map_err(|reason| format!("`{key}`: invalid value `{}`: {reason}", shown(argument, text.clone())))?;
     }
     Ok((argument, texts.join(COMMA)))
 }
 
 fn unknown(arguments: &[Arg], key: &str) -> String {
-    let names = arguments.iter().map(|argument| argument.get_id().as_str().replace('_', "-"));
+    let names = arguments.iter().map(name_of);
     match nearest(&key.replace('_', "-"), names) {
         Some(name) => format!("unknown key `{key}`; did you mean `{name}`?"),
         None => format!("unknown key `{key}`; the keys are the flags of `dunnage serve`, and `script`"),
@@ -288,6 +310,19 @@ mod tests {
     fn a_toml_error_tells_the_file_and_the_line() {
         let error = SettingsFile::parse(Path::new("a.toml"), "port = 1\nname =").unwrap_err().to_string();
         assert!(error.starts_with("`a.toml`: TOML parse error at line 2, column 7"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_in_no_problem() {
+        for (text, problem) in [
+            ("callback-secret = 7", "`callback-secret` must be a text in quotes, found …"),
+            ("callback-secret = ['hush']", "`callback-secret` must be a text in quotes, found …"),
+            ("callback_secret = ''", "`callback_secret`: invalid value `…`: it may not be empty"),
+            ("callback-secret = 'hush", "TOML parse error at line 1, column 24: invalid literal string, expected `'`"),
+            ("callback_secret = 'hush'\ncallback_secret = 'hush'", "TOML parse error at line 2, column 1: duplicate key"),
+        ] {
+            assert_eq!(problems(text), [problem], "{text}");
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! [`Settings`] is the one list of them; [`mod@file`] and [`origin`] put the layers over each other, and [`checked`] turns the
 //! outcome into the server's own configuration.
 
+pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod file;
 pub(crate) mod origin;
 pub(crate) mod problems;
 pub(crate) mod reference;
+pub(crate) mod secret;
 pub(crate) mod value;
 pub(crate) mod variables;
 
@@ -18,6 +20,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
+
+use callbacks::CallbackSettings;
 
 /// Everything `serve` can be told. The first sentence of each text is also its meaning in `docs/configuration.md`.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) workers: WorkerSettings,
     #[command(flatten, next_help_heading = "Jobs")]
     pub(crate) jobs: JobSettings,
+    #[command(flatten, next_help_heading = "Callbacks")]
+    pub(crate) callbacks: CallbackSettings,
     #[command(flatten, next_help_heading = "Storage")]
     pub(crate) storage: StorageSettings,
     #[command(flatten, next_help_heading = "Logs")]
@@ -155,9 +161,21 @@ pub(crate) struct StorageSettings {
     /// The folder below which `file://` addresses are served; none are without it
     #[arg(long, env = "DUNNAGE_FILES_ROOT", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) files_root: Option<PathBuf>,
+    /// The PostgreSQL database that the replicas of the service share; without it, SQLite in the data folder, for one server
+    #[arg(long, env = "DUNNAGE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// How many connections there may be to the database; two more are for renewals and notifications
+    #[arg(long, env = "DUNNAGE_DATABASE_CONNECTIONS", value_name = "COUNT", default_value_t = 8)]
+    pub(crate) database_connections: usize,
     /// The largest value in the state
     #[arg(long, env = "DUNNAGE_STATE_VALUE_BYTES", value_name = "SIZE", default_value = "8MiB", value_parser = value::size)]
     pub(crate) state_value_bytes: ByteSize,
+    /// How much memory the read cache of the state may take up
+    #[arg(long, env = "DUNNAGE_STATE_CACHE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = value::size)]
+    pub(crate) state_cache_bytes: ByteSize,
+    /// How long `/output` may miss what another replica has written to the state; 0s reads everything from the database
+    #[arg(long, env = "DUNNAGE_STATE_MAX_STALE", value_name = "TIME", default_value = "1s", value_parser = value::duration)]
+    pub(crate) state_max_stale: Duration,
 }
 
 /// What the server itself says, on standard error.

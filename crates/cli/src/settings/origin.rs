@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::file::SettingsFile;
+use super::secret::{MASK, is_secret};
 
 /// One setting's value and its origin.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The flag's name, or `script`.
     pub(crate) name: String,
-    /// The value as it was written; `None` if there is none.
+    /// The value as it was written, or a mask for a secret; `None` if there is none.
     pub(crate) value: Option<String>,
     /// Who said so.
     pub(crate) source: Source,
@@ -69,6 +70,7 @@ fn origin(argument: &Arg, matches: &ArgMatches, file: &SettingsFile) -> Origin {
     let id = argument.get_id().as_str();
     let values = matches.get_raw(id).map(|values| values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","));
     let value = values.filter(|value| !value.is_empty());
+    let value = value.map(|value| if is_secret(argument) { MASK.to_owned() } else { value });
     // The file that is read without being named.
     let value = value.or_else(|| file.path.as_ref().filter(|_| id == "config").map(|path| path.display().to_string()));
     let source = match (matches.value_source(id), &file.path) {

@@ -51,6 +51,9 @@ Times are written like `500ms`, `2s`, `5m`, `24h` or `7d`, sizes like `64MiB`, `
 `--reload` is turned off again by `--reload=false`. `--allowed-host` may be given more than once; its variable has commas between
 the names, and its key is a list: `allowed-host = [\"models.example\"]`.
 
+Secrets such as `--callback-secret` are never printed, also not by `dunnage config`. Say them by the variable or in the file: a
+command line can be read by everybody on the machine.
+
 Unknown keys and settings that make no sense stop the start, with everything that is wrong told at once. An unknown `DUNNAGE_*`
 variable is only warned of, because other programs may use it.
 ";

@@ -1,10 +1,11 @@
 //! The interface that clients were promised, to the byte where it was promised to the byte.
 
+use dunnage_testing::census::eventually;
+use dunnage_testing::http::Request;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::service::vector;
+use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
-
-use crate::http::Request;
-use crate::language::{Language, in_both_languages};
-use crate::service::{Setup, vector};
 
 in_both_languages!(
     the_four_calls_answer_what_was_promised,
@@ -79,7 +80,7 @@ fn files_may_come_along_with_the_request(language: Language) {
     assert_eq!(vector(&service.send(&form)), [49.0, 44.0, 50.0]);
     let uploads = setup.data("uploads");
     let left = || std::fs::read_dir(&uploads).unwrap().count();
-    crate::census::eventually("uploads are removed", std::time::Duration::from_secs(5), || (left() == 0).then_some(()));
+    eventually("uploads are removed", std::time::Duration::from_secs(5), || (left() == 0).then_some(()));
 }
 
 fn numbers_are_written_so_that_they_read_back_the_same(language: Language) {

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dunnage_testing::census::eventually;
+use dunnage_testing::http::Request;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::service::{Service, signal};
+use dunnage_testing::setup::Setup;
 use serde_json::json;
-
-use crate::census::eventually;
-use crate::http::Request;
-use crate::language::{Language, in_both_languages};
-use crate::service::{Service, Setup, signal};
 
 in_both_languages!(
     a_worker_that_dies_costs_one_request_only,

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dunnage_testing::census::eventually;
+use dunnage_testing::http::Request;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::service::{Service, job_id};
+use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
-
-use crate::census::eventually;
-use crate::http::Request;
-use crate::language::{Language, in_both_languages};
-use crate::service::{Service, Setup, job_id};
 
 in_both_languages!(
     what_a_job_says_is_kept,
@@ -17,7 +17,7 @@ in_both_languages!(
     jobs_of_the_same_key_run_one_at_a_time_in_order,
 );
 
-fn cancel(service: &Service, job: &str) -> crate::http::Response {
+fn cancel(service: &Service, job: &str) -> dunnage_testing::http::Response {
     service.send(&Request::new("DELETE", &format!("/jobs/{job}")))
 }
 

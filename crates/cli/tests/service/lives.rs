@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use dunnage_testing::census::eventually;
+use dunnage_testing::http::Request;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::service::Service;
+use dunnage_testing::setup::Setup;
 use serde_json::json;
-
-use crate::census::eventually;
-use crate::http::Request;
-use crate::language::{Language, in_both_languages};
-use crate::service::{Service, Setup};
 
 in_both_languages!(
     no_job_is_lost_when_the_server_is_killed,

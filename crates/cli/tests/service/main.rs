@@ -1,15 +1,12 @@
 //! The product from outside: the real `dunnage serve`, real runtimes and real processes, on a free port and in temporary folders.
 //!
-//! [`service`] starts and ends a service, [`http`] speaks to it, [`census`] counts the processes it leaves. The other modules
-//! hold the tests, one subject each; those of [`language::in_both_languages`] run once in Python and once in Lua.
-
-mod census;
-mod http;
-mod language;
-mod service;
+//! `dunnage_testing` starts and ends a service, speaks to it, and counts the processes it leaves. The modules hold the tests, one
+//! subject each; those of `in_both_languages` run once in Python and once in Lua.
 
 mod api;
+mod callbacks;
 mod crashes;
+mod fleet;
 mod jobs;
 mod lives;
 mod memory;

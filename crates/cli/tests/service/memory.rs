@@ -1,9 +1,8 @@
 //! What a script remembers: in its state, and in the memory of its workers.
 
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::setup::Setup;
 use serde_json::json;
-
-use crate::language::{Language, in_both_languages};
-use crate::service::Setup;
 
 in_both_languages!(
     what_input_stores_output_reads_now_and_after_a_restart,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use dunnage_testing::census::eventually;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::service::Service;
+use dunnage_testing::setup::Setup;
 use serde::Deserialize;
 use serde_json::json;
-
-use crate::census::eventually;
-use crate::language::{Language, in_both_languages};
-use crate::service::{Service, Setup};
 
 in_both_languages!(
     a_script_that_cannot_be_loaded_is_explained_and_loaded_once_it_is_mended,

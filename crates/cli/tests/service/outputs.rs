@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use dunnage_testing::census::eventually;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::setup::Setup;
 use serde_json::json;
-
-use crate::census::eventually;
-use crate::language::{Language, in_both_languages};
-use crate::service::Setup;
 
 in_both_languages!(
     an_output_that_is_no_vector_of_numbers_is_refused,

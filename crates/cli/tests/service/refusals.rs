@@ -1,10 +1,10 @@
 //! Requests that are wrong, and what they are told.
 
+use dunnage_testing::http::Request;
+use dunnage_testing::language::Language;
+use dunnage_testing::service::Service;
+use dunnage_testing::setup::Setup;
 use serde_json::json;
-
-use crate::http::Request;
-use crate::language::Language;
-use crate::service::{Service, Setup};
 
 const UNKNOWN_JOB: &str = "8c8b8a53-5c3c-4a2c-9d0a-4d1f0e6e7a01";
 const CALLS: [&str; 3] = ["/train", "/input", "/output"];

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dunnage_testing::census;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::setup::Setup;
 use serde_json::json;
-
-use crate::census;
-use crate::language::{Language, in_both_languages};
-use crate::service::Setup;
 
 in_both_languages!(a_worker_sees_no_credential, a_worker_is_fenced_off);
 

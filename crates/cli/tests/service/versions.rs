@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dunnage_testing::http::Request;
+use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::service::{Service, vector};
+use dunnage_testing::setup::{Setup, script};
 use serde_json::{Value, json};
-
-use crate::http::Request;
-use crate::language::{Language, in_both_languages};
-use crate::service::{Service, Setup, vector};
 
 in_both_languages!(
     a_trained_version_serves_as_soon_as_its_job_is_done,
@@ -143,7 +143,10 @@ fn training_that_fails_publishes_nothing_and_leaves_no_folder() {
     let artifacts = setup.data("artifacts");
     let left: Vec<_> = std::fs::read_dir(&artifacts).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["pending"]);
-    assert_eq!(std::fs::read_dir(artifacts.join("pending")).unwrap().count(), 0);
+    let of_this_life = std::fs::read_dir(artifacts.join("pending")).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<_> = of_this_life.filter(|path| path.is_dir()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    assert_eq!(std::fs::read_dir(&folders[0]).unwrap().count(), 0);
 }
 
 #[test]
@@ -164,6 +167,6 @@ fn another_service_in_the_same_folder_keeps_its_hands_off() {
     let other =
         mine.with_script(Language::Lua, "return { output = function() return {1} end }").environment("DUNNAGE_NAME", "other");
     other.start().terminate();
-    let mine = other.with_script(Language::Python, include_str!("scripts/versions.py")).environment("DUNNAGE_NAME", "versions");
+    let mine = other.with_script(Language::Python, &script(Language::Python, "versions")).environment("DUNNAGE_NAME", "versions");
     assert_eq!(served(&mine, &mine.start()), (7.0, "1".to_owned()));
 }

@@ -9,10 +9,11 @@ use dunnage_types::{Job, JobError, JobKind, JobState, LogLevel, LogSource};
 use dunnage_workers::{Exit, Host, Interrupt, Line, Lost};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::host::JobHost;
 use super::keeper;
-use super::persistence::persist;
+use super::persistence::{Settlement, persist};
 use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
@@ -21,6 +22,9 @@ use crate::versions::{self, PublishError};
 
 /// A script may ask to be tried again after this time at the longest.
 const LONGEST_RETRY: Duration = Duration::from_hours(24);
+
+/// How long handing a job back is tried. A server that shuts down has no more time than that.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How an attempt came out, before the database knows of it.
 enum Ending {
@@ -34,13 +38,13 @@ enum Ending {
     Superseded,
 }
 
-/// Runs one attempt and records its end.
+/// Runs one attempt, which was asked for at `asked`, and records its end.
 ///
 /// # Errors
 ///
 /// What went wrong outside of the job: no worker can be started, or the database does not answer. The job has been handed
 /// back, or will be rescued; wait before claiming another.
-pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob) -> Result<(), String> {
+pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob, asked: Instant) -> Result<(), String> {
     let ClaimedJob { job, lease } = claimed;
     if app.is_stopping() {
         return release(app, lease).await;
@@ -48,7 +52,7 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     let (interrupt, interrupts) = watch::channel(Interrupt::None);
     app.running.add(lease, interrupt.clone());
-    let keeper = keeper::keep(Arc::clone(app), lease, interrupt);
+    let keeper = keeper::keep(Arc::clone(app), lease, asked, interrupt);
     let recorder = Recorder::start(Arc::clone(&app.store), lease, app.config.jobs.max_log_lines);
     let host = Arc::new(JobHost::new(Arc::clone(app), lease, job.kind, recorder.sender()));
 
@@ -194,18 +198,23 @@ async fn record(
         Ending::Returned(result) => Finish::Done { result, activate: None },
         Ending::Finish(finish) => finish,
     };
-    match persist(interrupts, || app.store.finish(lease, finish.clone())).await {
+    let settlement = Settlement::new(&*app.store, lease);
+    match persist(interrupts, || settlement.finish(&finish)).await {
         Ok(()) => ended(app, job, &finish),
         Err(error) => return after_refusal(job, error),
     }
     Ok(())
 }
 
+/// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends.
 async fn release(app: &Arc<App>, lease: Lease) -> Result<(), String> {
-    match app.store.release(lease).await {
+    let settlement = Settlement::new(&*app.store, lease);
+    let (_nobody, never) = watch::channel(Interrupt::None);
+    match tokio::time::timeout(RELEASE_PATIENCE, persist(&never, || settlement.release())).await {
         // It was cancelled or rescued meanwhile, which is as good.
-        Ok(()) | Err(StoreError::Superseded(_)) => Ok(()),
-        Err(error) => Err(chain(&error)),
+        Ok(Ok(()) | Err(StoreError::Superseded(_))) => Ok(()),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("job `{}` could not be handed back; it is rescued when its lease ends", lease.job)),
     }
 }
 

@@ -51,7 +51,7 @@ impl Host for JobHost {
     async fn answer(&self, operation: Operation) -> Result<Answer, AskError> {
         match operation {
             Operation::NewArtifact => self.new_artifact(),
-            operation => answer_state(&*self.app.store, Some(self.lease), operation).await,
+            operation => answer_state(&self.app.state, Some(self.lease), operation).await,
         }
     }
 

@@ -15,10 +15,11 @@ use std::time::Duration;
 use dunnage_store::{ClaimedJob, StoreError, Terms};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::problem::chain;
-pub(crate) use persistence::persist;
+pub(crate) use persistence::{Settlement, persist};
 use runner::{Runner, Workers};
 
 /// The longest wait between two looks at the queue; hints make the usual one shorter.
@@ -27,8 +28,9 @@ const POLL: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest such wait.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// How often expired leases are looked for, and how often ended jobs are removed.
+/// How often expired leases are looked for; more often where leases are shorter, lest a job waits for longer than that twice.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
+/// How often ended jobs are removed.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 /// How many ended jobs are removed in one step, so that no step blocks others for long.
 const PRUNE_BATCH: u32 = 25;
@@ -53,6 +55,7 @@ impl Loop {
         let mut upkeep = JoinSet::new();
         upkeep.spawn(rescue(Arc::clone(app)));
         upkeep.spawn(prune(Arc::clone(app)));
+        upkeep.spawn(retract_orphans(Arc::clone(app)));
         Self { slots, upkeep, stop }
     }
 
@@ -73,8 +76,9 @@ impl Loop {
 async fn slot(app: Arc<App>, mut runner: Runner, mut stopped: watch::Receiver<bool>) {
     let mut failures = 0;
     while !*stopped.borrow_and_update() {
+        let asked = Instant::now();
         let worked = match claim(&app).await {
-            Ok(Some(claimed)) => attempt::run(&app, &mut runner, claimed).await.map(|()| true),
+            Ok(Some(claimed)) => attempt::run(&app, &mut runner, claimed, asked).await.map(|()| true),
             Ok(None) => Ok(false),
             Err(error) => Err(chain(&error)),
         };
@@ -122,13 +126,26 @@ fn terms(app: &App) -> Terms {
 
 /// Returns jobs to the queue whose holder was lost.
 async fn rescue(app: Arc<App>) {
+    let every = RESCUE_EVERY.min(app.config.jobs.lease);
     loop {
         match app.store.rescue().await {
             Ok(0) => {}
             Ok(rescued) => tracing::warn!(rescued, "jobs whose worker or server was lost were taken back"),
             Err(error) => tracing::error!(error = %chain(&error), "lost jobs cannot be looked for"),
         }
-        tokio::time::sleep(RESCUE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        tokio::time::sleep(every.mul_f64(rand::random_range(0.75..=1.25))).await;
+    }
+}
+
+/// Marks versions bad that no attempt will ever bring to serve.
+async fn retract_orphans(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(PRUNE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        match app.store.retract_orphans().await {
+            Ok(0) => {}
+            Ok(retracted) => tracing::info!(retracted, "versions of training that was cut off were marked bad"),
+            Err(error) => tracing::error!(error = %chain(&error), "versions of training that was cut off cannot be looked for"),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Getting what an attempt has done into the database, though that is away for a moment.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dunnage_store::StoreError;
+use dunnage_store::{Finish, Lease, Store, StoreError};
 use dunnage_workers::Interrupt;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -12,13 +13,17 @@ use crate::problem::chain;
 
 /// The first wait before a change is repeated; doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// How long a change is repeated. The lease, which somebody else keeps, may end it sooner.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How long a change is repeated. While the database is away the lease, which somebody else keeps, ends it sooner; this is for one
+/// that takes renewals and refuses everything else.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Makes a change, again and again while the database is away, until it goes through or is refused, the attempt is killed, or
 /// patience ends.
 ///
-/// A change whose answer was lost may be made twice; each of ours is refused, or harmless, the second time.
+/// A change whose answer was lost may be made twice; each of ours is refused, or harmless, the second time. Where it matters which of
+/// the two it was, [`Settlement`] tells them apart.
 pub(crate) async fn persist<T, F>(interrupts: &watch::Receiver<Interrupt>, mut change: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
@@ -32,9 +37,64 @@ where
         };
         tracing::warn!(error = %chain(&error), "the end of an attempt could not be recorded; trying again");
         tokio::select! {
-            () = tokio::time::sleep(wait) => wait *= 2,
+            () = tokio::time::sleep(wait) => wait = LONGEST_WAIT.min(wait * 2),
             () = killed(interrupts.clone()) => return Err(error),
         }
+    }
+}
+
+/// The end of an attempt, recorded by one try after the other.
+///
+/// A try whose answer was lost may have gone through all the same, and the next is then refused as if the job were another's. So once
+/// an answer has been lost, a refusal is looked into.
+pub(crate) struct Settlement<'a> {
+    store: &'a dyn Store,
+    lease: Lease,
+    unanswered: AtomicBool,
+}
+
+impl<'a> Settlement<'a> {
+    pub(crate) fn new(store: &'a dyn Store, lease: Lease) -> Self {
+        Self { store, lease, unanswered: AtomicBool::new(false) }
+    }
+
+    /// Tries to end the attempt.
+    ///
+    /// # Errors
+    ///
+    /// That of the store; [`StoreError::Superseded`] only if it was not this attempt itself that ended its job before.
+    pub(crate) async fn finish(&self, finish: &Finish) -> Result<(), StoreError> {
+        self.settle(self.store.finish(self.lease, finish.clone())).await
+    }
+
+    /// The same, given up after `limit`; what has been sent by then may go through all the same, like any answer that was lost.
+    pub(crate) async fn finish_within(&self, limit: Duration, finish: &Finish) -> Result<(), StoreError> {
+        let finished = tokio::time::timeout(limit, self.finish(finish)).await;
+        finished.unwrap_or_else(|_| {
+            self.unanswered.store(true, Ordering::SeqCst);
+            Err(StoreError::Unavailable(format!("it did not answer within {limit:?}").into()))
+        })
+    }
+
+    /// Tries to hand the job back.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Settlement::finish`].
+    pub(crate) async fn release(&self) -> Result<(), StoreError> {
+        self.settle(self.store.release(self.lease)).await
+    }
+
+    async fn settle(&self, change: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+        let refused = match change.await {
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.unanswered.store(true, Ordering::SeqCst);
+                return Err(error);
+            }
+            Err(error @ StoreError::Superseded(_)) if self.unanswered.load(Ordering::SeqCst) => error,
+            other => return other,
+        };
+        if self.store.is_settled(self.lease).await? { Ok(()) } else { Err(refused) }
     }
 }
 

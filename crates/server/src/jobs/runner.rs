@@ -138,15 +138,16 @@ async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<B
         Some(outdated) => outdated.worker.stop().await,
         None => {}
     }
+    let artifact = active.map(|active| app.artifacts.find(&active)).transpose()?;
     let load = Load {
         service: app.config.service.name.clone(),
         worker: app.pool.next_worker(),
         role: Role::Job,
         script: app.script.clone(),
-        artifact: active.map(|active| app.artifacts.of(&active)),
+        artifact,
         device: app.config.service.device.clone(),
     };
-    let idle_host: Arc<dyn Host> = Arc::new(ServingHost::new(Arc::clone(&app.store)));
+    let idle_host: Arc<dyn Host> = Arc::new(ServingHost::new(Arc::clone(&app.state)));
     let started = Worker::start(&app.launcher, &app.runtime, load, app.config.workers.load_timeout, idle_host).await;
     let worker = started.map_err(|error| chain(&error))?;
     tracing::debug!(pid = worker.pid(), "a job worker is ready");

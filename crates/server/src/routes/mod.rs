@@ -7,7 +7,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod output;
-mod status;
+pub(crate) mod status;
 mod submit;
 
 use actix_web::http::Method;

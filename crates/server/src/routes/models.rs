@@ -1,11 +1,12 @@
 //! `/models`: what has been trained, and which version serves.
 
 use actix_web::{HttpResponse, web};
-use dunnage_types::{JobId, ModelVersion, Timestamp, Version, VersionState};
+use dunnage_types::{JobId, ModelVersion, Presence, Replica, ReplicaId, Timestamp, Version, VersionState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::fleet::PRESENT;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::versions;
 
@@ -22,6 +23,34 @@ pub(crate) struct Models {
     serving: Option<Version>,
     /// Every version, newest first.
     versions: Vec<Model>,
+    /// The replicas that are there, this one among them, the oldest first.
+    replicas: Vec<ReplicaBody>,
+}
+
+/// One replica, as it last said of itself.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReplicaBody {
+    /// Its name, for this life.
+    #[schema(value_type = String, format = "uuid")]
+    id: String,
+    /// Whether it is the one that answers.
+    is_this: bool,
+    /// The version it serves; left out before the first, and while no worker is ready.
+    #[schema(value_type = Option<u32>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serving: Option<Version>,
+    /// Whether it answers `/output`.
+    ready: bool,
+    /// Why it does not serve the active version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// When it started.
+    #[schema(value_type = String, format = "date-time")]
+    started_at: Timestamp,
+    /// When it was last heard of.
+    #[schema(value_type = String, format = "date-time")]
+    seen_at: Timestamp,
 }
 
 /// One version.
@@ -57,15 +86,17 @@ pub(crate) struct Activated {
     active: bool,
 }
 
-/// Lists versions.
+/// Lists versions, and which replica serves which.
 #[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, description = "The versions", body = Models)))]
 pub(crate) async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let versions = app.store.versions().await?;
+    let replicas = app.store.replicas(PRESENT).await?;
     Ok(HttpResponse::Ok().json(Models {
         service: app.config.service.name.to_string(),
         active: versions.iter().find(|version| version.active).map(|version| version.version),
         serving: app.pool.status().version,
         versions: versions.into_iter().map(Model::from).collect(),
+        replicas: replicas.into_iter().map(|replica| ReplicaBody::of(replica, app.replica)).collect(),
     }))
 }
 
@@ -89,6 +120,13 @@ pub(crate) async fn activate(app: web::Data<App>, version: web::Path<String>) ->
         Problem::new(Code::Internal, "the version could not be activated; the server's log says why")
     })??;
     Ok(HttpResponse::Ok().json(Activated { version, active: true }))
+}
+
+impl ReplicaBody {
+    fn of(replica: Replica, this: ReplicaId) -> Self {
+        let Replica { id, presence: Presence { serving, ready, error }, started_at, seen_at } = replica;
+        Self { id: id.to_string(), is_this: id == this, serving, ready, error, started_at, seen_at }
+    }
 }
 
 impl From<ModelVersion> for Model {

@@ -70,6 +70,9 @@ async fn read(
     if submission.key.is_some() {
         return Err(Problem::new(Code::RequestInvalid, "`Key` orders jobs; `/output` is none"));
     }
+    if submission.callback.is_some() {
+        return Err(Problem::new(Code::RequestInvalid, "`Callback` tells of the ends of jobs; `/output` is none"));
+    }
     Ok(submission)
 }
 

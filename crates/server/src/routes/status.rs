@@ -1,12 +1,13 @@
 //! `GET /status`: how a job is doing.
 
 use actix_web::{HttpResponse, web};
-use dunnage_types::{Job, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version};
+use dunnage_types::{Callback, CallbackState, Job, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::callbacks;
 use crate::problem::{Code, Problem, ProblemBody};
 
 /// The query of `/status`.
@@ -59,6 +60,9 @@ pub(crate) struct StatusBody {
     /// Whether it is being cancelled.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cancel_requested: bool,
+    /// How far the job's `Callback` has come, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<CallbackBody>,
     /// When it was submitted.
     #[schema(value_type = String, format = "date-time")]
     created_at: Timestamp,
@@ -79,6 +83,22 @@ pub(crate) struct ErrorBody {
     code: String,
     /// One sentence.
     message: String,
+}
+
+/// How far a callback has come.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CallbackBody {
+    /// Where it goes, without the query.
+    #[schema(example = "https://example.com/hook")]
+    url: String,
+    /// `pending`, `delivered` or `failed`.
+    #[schema(value_type = String, example = "pending")]
+    state: CallbackState,
+    /// How many deliveries have been begun.
+    attempts: u32,
+    /// Why the last delivery failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// Tells how a job is doing.
@@ -122,9 +142,17 @@ impl From<Job> for StatusBody {
             version: job.version,
             key: job.key,
             cancel_requested: job.cancel_requested && !job.state.is_terminal(),
+            callback: job.callback.map(CallbackBody::from),
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
         }
+    }
+}
+
+impl From<Callback> for CallbackBody {
+    fn from(callback: Callback) -> Self {
+        let Callback { url, state, attempts, error } = callback;
+        Self { url: callbacks::shown(&url).to_owned(), state, attempts, error }
     }
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::require_function;
 use crate::app::App;
+use crate::callbacks;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::submission::{Body, Keep, Submission};
 
@@ -58,6 +59,7 @@ async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: J
         JobKind::Input => functions.input,
     })?;
     let submission = Submission::read(app, request, payload, Keep::Durably).await?;
+    let callback = submission.callback.clone().map(|url| callbacks::accept(url, &app.config.callbacks)).transpose()?;
     let idempotency = submission.idempotency(request, kind)?;
     let job = NewJob {
         id: JobId::random(),
@@ -66,7 +68,7 @@ async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: J
         params: submission.params,
         key: submission.key,
         idempotency,
-        callback: None,
+        callback,
         max_attempts: app.config.jobs.max_attempts,
     };
     // In a task of its own: a client that hangs up must not part a committed job from its files.

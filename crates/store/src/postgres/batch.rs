@@ -99,7 +99,6 @@ async fn one_by_one<B: Batch>(batch: &B, calls: &[B::Call]) -> Vec<Result<B::Ans
     answers
 }
 
-/// The same error for several callers.
 pub(super) fn for_all<T>(error: StoreError, callers: usize) -> Vec<Result<T, StoreError>> {
     let error = Arc::new(error);
     (0..callers).map(|_| Err(StoreError::Unavailable(Box::new(Shared(Arc::clone(&error)))))).collect()
@@ -112,8 +111,8 @@ struct Shared(Arc<StoreError>);
 impl fmt::Display for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.source() {
-            Some(source) => write!(formatter, "{source}"),
-            None => write!(formatter, "{}", self.0),
+            Some(source) => fmt::Display::fmt(source, formatter),
+            None => fmt::Display::fmt(&self.0, formatter),
         }
     }
 }

@@ -55,7 +55,13 @@ impl Pool {
 
     pub(super) async fn get(&self) -> Result<Connection, StoreError> {
         let object = self.pool.get().await.inspect_err(|_| self.forget_idle())?;
-        Ok(Connection { object: Some(object), pool: self.clone(), is_sound: true, is_in_transaction: false, deadline: Instant::now() + self.call_limit })
+        Ok(Connection {
+            object: Some(object),
+            pool: self.clone(),
+            is_sound: true,
+            is_in_transaction: false,
+            deadline: Instant::now() + self.call_limit,
+        })
     }
 
     /// Runs a statement that may be repeated without harm; once more if its connection turns out to be dead, or others got in its way.
@@ -108,7 +114,7 @@ impl Connection {
     }
 
     /// Runs statements that have neither parameters nor rows.
-    async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+    pub(super) async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
         self.is_sound = false;
         let outcome = timeout_at(self.deadline, self.client().batch_execute(sql)).await;
         self.settle(outcome)

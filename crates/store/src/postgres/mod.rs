@@ -80,17 +80,31 @@ impl PostgresSettings {
 impl fmt::Debug for PostgresSettings {
     /// Without the URL: it may hold a password.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("PostgresSettings").field("service", &self.service).field("limits", &self.limits).finish_non_exhaustive()
+        formatter
+            .debug_struct("PostgresSettings")
+            .field("service", &self.service)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
-/// Brings the schema of the database at `url` up to date, as opening a store does: its versions before, and now.
+/// Brings the schema of the database at `url` up to date, as opening a store does.
 ///
 /// # Errors
 ///
 /// As [`PostgresStore::open`].
-pub async fn migrate(url: &str) -> Result<(u32, u32), StoreError> {
-    Ok(open::open(url, Duration::ZERO).await?.migrated)
+pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
+    let (from, to) = open::open(url, Duration::ZERO).await?.migrated;
+    Ok(Migrated { from, to })
+}
+
+/// What [`migrate`] has done: nothing when the two are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema's version before; 0 for an empty database.
+    pub from: u32,
+    /// Its version now.
+    pub to: u32,
 }
 
 /// A [`Store`](crate::Store) in a PostgreSQL database, shared with other servers. Cheap to clone.
@@ -121,8 +135,8 @@ struct Database {
 struct Scope {
     pool: Pool,
     service: ServiceName,
-    /// The service's name, in a form that can be a parameter.
-    name: String,
+    /// The same, as statements take it.
+    service_text: String,
     hints: Arc<Hints>,
 }
 
@@ -144,13 +158,14 @@ impl PostgresStore {
         tasks.spawn(Arc::clone(&hints).notify_others(pool.clone()));
         tasks.spawn(listener::listen(opened.address, opened.tls, Arc::clone(&hints), settings.listener_ping));
         let database = Arc::new(Database { renewals, _tasks: tasks });
-        Ok(Self::on(database, Scope { pool, name: settings.service.to_string(), service: settings.service, hints }, settings.limits))
+        Ok(Self::on(database, Scope::new(pool, settings.service, hints), settings.limits))
     }
 
     /// The store of another service in the same database, on the same connections. Call it within the runtime, as [`Self::open`].
     #[must_use]
     pub fn for_service(&self, service: ServiceName) -> Self {
-        Self::on(Arc::clone(&self.database), Scope { name: service.to_string(), service, ..self.scope.clone() }, self.limits)
+        let scope = Scope::new(self.scope.pool.clone(), service, Arc::clone(&self.scope.hints));
+        Self::on(Arc::clone(&self.database), scope, self.limits)
     }
 
     fn on(database: Arc<Database>, scope: Scope, limits: StateLimits) -> Self {
@@ -161,6 +176,11 @@ impl PostgresStore {
 }
 
 impl Scope {
+    fn new(pool: Pool, service: ServiceName, hints: Arc<Hints>) -> Self {
+        let service_text = service.to_string();
+        Self { pool, service, service_text, hints }
+    }
+
     /// Runs a statement that changes nothing, or nothing more when it is repeated.
     async fn repeatable(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
         self.pool.repeatable(sql, parameters).await
@@ -182,7 +202,7 @@ impl Scope {
 
     /// The service, as the first parameter of a statement.
     fn service(&self) -> Parameter<'_> {
-        (&self.name, Type::TEXT)
+        (&self.service_text, Type::TEXT)
     }
 }
 

@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Names the lock that servers take while they change the schema: "dunnage" in ASCII.
 const MIGRATION_LOCK: i64 = 0x64_75_6e_6e_61_67_65;
 
-const SERVER: &str = "SELECT current_setting('server_encoding') AS encoding, current_setting('server_version_num')::int4 AS version,
+const SERVER: &str =
+    "SELECT current_setting('server_encoding') AS encoding, current_setting('server_version_num')::int4 AS version,
     current_setting('server_version') AS version_name";
 
 /// An address that is known to lead to a database we can use.
@@ -68,7 +69,8 @@ async fn connect_with_patience(address: &Address, tls: &MakeRustlsConnect, patie
 async fn connect(address: &Address, tls: &MakeRustlsConnect) -> Result<Client, CannotConnect> {
     let cannot = |source: Option<tokio_postgres::Error>| CannotConnect { address: address.to_string(), source: source.map(Answer) };
     let connecting = address.config.connect(tls.clone());
-    let (client, connection) = timeout(CONNECT_LIMIT, connecting).await.map_err(|_| cannot(None))?.map_err(|error| cannot(Some(error)))?;
+    let (client, connection) =
+        timeout(CONNECT_LIMIT, connecting).await.map_err(|_| cannot(None))?.map_err(|error| cannot(Some(error)))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "the first connection to the database ended");
@@ -142,7 +144,9 @@ async fn check(client: &Client) -> Result<(), StoreError> {
         return Err(unavailable(format!("PostgreSQL {name} is too old; use {} or later", OLDEST_SERVER / 10_000)));
     }
     if encoding != "UTF8" {
-        return Err(unavailable(format!("the database's encoding is {encoding}; create one with `ENCODING 'UTF8' TEMPLATE template0`")));
+        return Err(unavailable(format!(
+            "the database's encoding is {encoding}; create one with `ENCODING 'UTF8' TEMPLATE template0`"
+        )));
     }
     Ok(())
 }

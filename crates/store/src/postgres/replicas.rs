@@ -3,22 +3,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dunnage_types::{Presence, Replica, ReplicaId};
+use dunnage_types::{Presence, Replica, ReplicaId, Version};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use super::rows::{Unreadable, corrupt, get, get_optional_json, get_time, optional_json, seconds};
 use super::{PostgresStore, jobs};
 use crate::{Replicas, StoreError};
 
-/// What another replica is about to forget as well is left to it.
 const ANNOUNCE: &str = "
-    WITH silent AS MATERIALIZED (
-        SELECT id FROM replica
-        WHERE service = $1 AND id <> $2 AND seen_at < now() - make_interval(secs => $6)
-        FOR UPDATE SKIP LOCKED),
-    forgotten AS (DELETE FROM replica USING silent WHERE replica.service = $1 AND replica.id = silent.id)
+    WITH forgotten AS (
+        DELETE FROM replica WHERE service = $1 AND id <> $2 AND seen_at < now() - make_interval(secs => $6))
     INSERT INTO replica (service, id, serving, ready, error, started_at, seen_at)
     VALUES ($1, $2, $3, $4, $5, now(), now())
     ON CONFLICT (service, id) DO UPDATE
@@ -27,15 +22,15 @@ const ANNOUNCE: &str = "
 const DEPART: &str = "DELETE FROM replica WHERE service = $1 AND id = $2";
 
 const ALL: &str = "
-    SELECT * FROM replica
-    WHERE service = $1 AND seen_at >= now() - make_interval(secs => $2)
-    ORDER BY started_at, id";
+    SELECT * FROM replica WHERE service = $1 AND seen_at >= now() - make_interval(secs => $2) ORDER BY started_at, id";
 
 #[async_trait]
 impl Replicas for PostgresStore {
     async fn announce(&self, replica: ReplicaId, presence: &Presence, forget: Duration) -> Result<(), StoreError> {
-        let (id, serving) = (replica.as_uuid(), presence.serving.map(|version| i64::from(version.get())));
-        let (error, forget) = (optional_json(presence.error.as_ref())?, seconds(forget));
+        let id = replica.as_uuid();
+        let serving = presence.serving.map(|version| i64::from(version.get()));
+        let error = optional_json(presence.error.as_ref())?;
+        let forget = seconds(forget);
         let parameters = [
             self.scope.service(),
             (&id as _, Type::UUID),
@@ -49,20 +44,20 @@ impl Replicas for PostgresStore {
 
     async fn depart(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let id = replica.as_uuid();
-        self.scope.repeatable(DEPART, &[self.scope.service(), (&id as _, Type::UUID)]).await.map(drop)
+        self.scope.repeatable(DEPART, &[self.scope.service(), (&id, Type::UUID)]).await.map(drop)
     }
 
     async fn replicas(&self, within: Duration) -> Result<Vec<Replica>, StoreError> {
         let within = seconds(within);
-        let found = self.scope.repeatable(ALL, &[self.scope.service(), (&within as _, Type::FLOAT8)]).await?;
-        found.iter().map(|row| read(row).map_err(corrupt("a replica"))).collect()
+        let rows = self.scope.repeatable(ALL, &[self.scope.service(), (&within, Type::FLOAT8)]).await?;
+        rows.iter().map(|row| decode(row).map_err(corrupt("a replica"))).collect()
     }
 }
 
-fn read(row: &Row) -> Result<Replica, Unreadable> {
-    let serving = get::<Option<i64>>(row, "serving")?.map(jobs::version).transpose()?;
+fn decode(row: &Row) -> Result<Replica, Unreadable> {
+    let serving: Option<Version> = get::<Option<i64>>(row, "serving")?.map(jobs::version).transpose()?;
     Ok(Replica {
-        id: get::<Uuid>(row, "id")?.into(),
+        id: get::<uuid::Uuid>(row, "id")?.into(),
         presence: Presence { serving, ready: get(row, "ready")?, error: get_optional_json(row, "error")? },
         started_at: get_time(row, "started_at")?,
         seen_at: get_time(row, "seen_at")?,

@@ -36,12 +36,12 @@ pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Unr
 
 /// A column that holds JSON text.
 pub(super) fn get_json<T: DeserializeOwned>(row: &Row, name: &str) -> Result<T, Unreadable> {
-    from_json(get::<&str>(row, name)?.as_bytes())
+    from_json(get(row, name)?)
 }
 
 /// A column that may hold JSON text.
 pub(super) fn get_optional_json<T: DeserializeOwned>(row: &Row, name: &str) -> Result<Option<T>, Unreadable> {
-    get::<Option<&str>>(row, name)?.map(|text| from_json(text.as_bytes())).transpose()
+    get::<Option<&str>>(row, name)?.map(from_json).transpose()
 }
 
 /// A column that holds a word.
@@ -90,9 +90,8 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// A value from its JSON text.
-pub(super) fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
-    let mut json = serde_json::Deserializer::from_slice(text);
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
+    let mut json = serde_json::Deserializer::from_str(text);
     // What a script returned may be nested deeper than the usual 128; its depth was limited when it was received.
     json.disable_recursion_limit();
     let value = T::deserialize(&mut json)?;

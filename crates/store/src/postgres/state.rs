@@ -1,112 +1,88 @@
 //! The map behind `ctx.state`.
 
 use async_trait::async_trait;
-use dunnage_types::{Array, StateValue};
-use serde_json::{Number, Value};
+use dunnage_types::StateValue;
+use serde_json::Number;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::connection::{Parameter, Transaction};
-use super::rows::{Unreadable, corrupt, from_json, get, get_optional_json, json};
+use super::connection::Transaction;
+use super::rows::{Unreadable, corrupt, from_json, get, get_json, limit as sql_limit, optional_json};
 use super::{PostgresStore, Scope};
-use crate::state::{Layout, checked, sum};
+use crate::state_value::{BYTES, JSON, Kept, Layout, checked, incremented, is_same};
 use crate::{Lease, State, StoreError};
-
-/// The fence, for a statement whose second and third parameters are the lease, or null where there is none: one row if the write
-/// may go on. The job's row stays locked until the commit, since a rescue and another claim could otherwise come in between.
-macro_rules! fenced {
-    ($($statement:literal)*) => {
-        concat!(
-            "WITH held AS MATERIALIZED (
-                SELECT 1 FROM job WHERE service = $1 AND id = $2::uuid AND state = 'running' AND lease = $3::int8 FOR SHARE),
-            fence AS MATERIALIZED (SELECT 1 FROM held UNION ALL SELECT 1 WHERE $2::uuid IS NULL) ",
-            $($statement)*
-        )
-    };
-}
 
 const GET: &str = "SELECT key, kind, value, layout FROM state WHERE service = $1 AND key = $2";
 
-const HELD: &str = fenced!("SELECT 1 FROM fence");
-
-const SET: &str = fenced!(
-    "INSERT INTO state (service, key, kind, value, layout) SELECT $1, $4, $5, $6, $7 FROM fence
+/// The job's row stays locked until the write is committed: nobody can take the job over in between.
+const SET: &str = "
+    WITH fence AS MATERIALIZED (
+        SELECT 1 FROM job WHERE service = $1 AND id = $2 AND state = 'running' AND lease = $3 FOR SHARE)
+    INSERT INTO state (service, key, kind, value, layout)
+    SELECT $1, $4, $5, $6, $7 WHERE $2::uuid IS NULL OR EXISTS (SELECT FROM fence)
     ON CONFLICT (service, key) DO UPDATE SET kind = excluded.kind, value = excluded.value, layout = excluded.layout
-    RETURNING key"
-);
+    RETURNING key";
 
-const DELETE: &str = fenced!(
-    ", deleted AS (DELETE FROM state USING fence WHERE service = $1 AND key = $4 RETURNING key)
-    SELECT EXISTS (SELECT 1 FROM deleted) AS was_there FROM fence"
-);
+const DELETE: &str = "
+    WITH fence AS MATERIALIZED (
+        SELECT 1 FROM job WHERE service = $1 AND id = $2 AND state = 'running' AND lease = $3 FOR SHARE),
+    deleted AS (
+        DELETE FROM state WHERE service = $1 AND key = $4 AND ($2::uuid IS NULL OR EXISTS (SELECT FROM fence)) RETURNING key)
+    SELECT $2::uuid IS NULL OR EXISTS (SELECT FROM fence) AS held, EXISTS (SELECT FROM deleted) AS deleted";
+
+const HOLD: &str = "SELECT 1 FROM job WHERE service = $1 AND id = $2 AND state = 'running' AND lease = $3 FOR SHARE";
 
 const LOCK: &str = "SELECT key, kind, value, layout FROM state WHERE service = $1 AND key = $2 FOR UPDATE";
 
 const INSERT: &str = "
-    INSERT INTO state (service, key, kind, value, layout) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (service, key) DO NOTHING
-    RETURNING key";
+    INSERT INTO state (service, key, kind, value, layout) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key";
 
-const UPDATE: &str = "UPDATE state SET kind = $3, value = $4, layout = $5 WHERE service = $1 AND key = $2";
+const REPLACE: &str = "UPDATE state SET kind = $3, value = $4, layout = $5 WHERE service = $1 AND key = $2 RETURNING key";
 
 const REMOVE: &str = "DELETE FROM state WHERE service = $1 AND key = $2";
 
-/// Keys compare byte by byte, so this walks along the primary key from the first entry that matters, and leaves off behind the one
-/// with which the values take up more than they may.
-pub(super) const SCAN: &str = "
+/// Walks along the primary key, in which keys stand byte by byte, and stops counting where the values get too large.
+const SCAN: &str = "
     SELECT key, kind, value, layout FROM (
-        SELECT key, kind, value, layout, sum(octet_length(value)) OVER (ORDER BY key) AS bytes, row_number() OVER (ORDER BY key) AS place
+        SELECT page.*, row_number() OVER entries AS position, sum(octet_length(value)) OVER entries AS bytes
         FROM (
-            SELECT * FROM state
+            SELECT key, kind, value, layout FROM state
             WHERE service = $1 AND key >= $2 AND ($3::text IS NULL OR key < $3) AND ($4::text IS NULL OR key > $4)
             ORDER BY key
-            LIMIT $5) AS page) AS measured
-    WHERE bytes <= $6 OR place = 1
+            LIMIT $5) AS page
+        WINDOW entries AS (ORDER BY key ROWS UNBOUNDED PRECEDING)) AS counted
+    WHERE position = 1 OR bytes <= $6
     ORDER BY key";
 
-/// What a reader of the present value wants done with it.
-enum Change {
-    Leave,
-    Put(Kept),
-    Remove,
-}
+/// How often a change of a key is tried that others keep making and removing.
+const TRIES: u32 = 100;
 
 #[async_trait]
 impl State for PostgresStore {
     async fn get(&self, key: &str) -> Result<Option<StateValue>, StoreError> {
         let key = checked(key)?;
-        let found = self.scope.repeatable(GET, &[self.scope.service(), (&key as _, Type::TEXT)]).await?;
-        found.first().map(value).transpose()
+        let rows = self.scope.repeatable(GET, &[self.scope.service(), (&key, Type::TEXT)]).await?;
+        rows.first().map(value).transpose()
     }
 
     async fn set(&self, fence: Option<Lease>, key: &str, value: StateValue) -> Result<(), StoreError> {
         let key = checked(key)?;
         let kept = Kept::new(&key, value, self.limits.value_bytes)?;
-        let fence = Fence::new(fence);
-        let [job, lease] = fence.parameters();
-        let [kind, value, layout] = kept.parameters();
-        let parameters = [self.scope.service(), job, lease, (&key as _, Type::TEXT), kind, value, layout];
-        self.scope.repeatable(SET, &parameters).await?.pop().map(drop).ok_or_else(|| fence.refusal())
+        set(&self.scope, fence, &key, &kept).await
     }
 
     async fn delete(&self, fence: Option<Lease>, key: &str) -> Result<bool, StoreError> {
-        let (key, fence) = (checked(key)?, Fence::new(fence));
-        let [job, lease] = fence.parameters();
-        let parameters = [self.scope.service(), job, lease, (&key as _, Type::TEXT)];
-        let deleted = self.scope.once(DELETE, &parameters).await?.pop().ok_or_else(|| fence.refusal())?;
-        get(&deleted, "was_there").map_err(corrupt("an answer"))
+        let key = checked(key)?;
+        delete(&self.scope, fence, &key).await
     }
 
     async fn increment(&self, fence: Option<Lease>, key: &str, by: &Number) -> Result<Number, StoreError> {
-        self.change(fence, key, |key, present| {
-            let sum = match present {
-                None => Some(by.clone()),
-                Some(StateValue::Json(Value::Number(number))) => sum(&number, by),
-                Some(_) => None,
-            };
-            let sum = sum.ok_or_else(|| StoreError::NotANumber { key: key.to_owned() })?;
-            Ok((Change::Put(Kept::new(key, StateValue::Json(sum.clone().into()), self.limits.value_bytes)?), sum))
+        let (key, limit) = (checked(key)?, self.limits.value_bytes);
+        self.change(fence, &key, |held| {
+            let sum = incremented(&key, held, by)?;
+            let kept = Kept::new(&key, StateValue::Json(sum.clone().into()), limit)?;
+            Ok((Change::Set(kept), sum))
         })
         .await
     }
@@ -118,152 +94,142 @@ impl State for PostgresStore {
         old: Option<StateValue>,
         new: Option<StateValue>,
     ) -> Result<bool, StoreError> {
-        let new = new.map(|new| Kept::new(&checked(key)?, new, self.limits.value_bytes)).transpose()?;
-        self.change(fence, key, |_, present| {
-            let same = match (present, &old) {
-                (Some(present), Some(old)) => present.same_as(old),
-                (present, old) => present.is_none() && old.is_none(),
+        let key = checked(key)?;
+        // Refused before anything is asked, as by every other call.
+        let keep = |new: Option<&StateValue>| new.map(|new| Kept::new(&key, new.clone(), self.limits.value_bytes)).transpose();
+        keep(new.as_ref())?;
+        self.change(fence, &key, |held| {
+            let same = is_same(held.as_ref(), old.as_ref());
+            let change = match keep(new.as_ref())? {
+                _ if !same => Change::Nothing,
+                Some(new) => Change::Set(new),
+                None => Change::Remove,
             };
-            Ok(match (same, &new) {
-                (false, _) => (Change::Leave, false),
-                (true, Some(new)) => (Change::Put(new.clone()), true),
-                (true, None) => (Change::Remove, true),
-            })
+            Ok((change, same))
         })
         .await
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, StateValue)>, StoreError> {
-        // No key holds a zero character, and PostgreSQL would take none: what comes behind `a\0…` is what comes behind `a`.
-        if prefix.contains('\0') {
-            return Ok(Vec::new());
-        }
-        let (prefix, after) = (prefix.to_owned(), after.map(|after| after.split('\0').next().unwrap_or_default().to_owned()));
-        let (limit, most_bytes) = (i64::from(limit), i64::try_from(self.limits.scan_bytes).unwrap_or(i64::MAX));
-        let end = end_of(&prefix);
+        let (behind, limit) = (successor(prefix), sql_limit(limit));
+        let most_bytes = i64::try_from(self.limits.scan_bytes).unwrap_or(i64::MAX);
         let parameters = [
             self.scope.service(),
             (&prefix as _, Type::TEXT),
-            (&end, Type::TEXT),
+            (&behind, Type::TEXT),
             (&after, Type::TEXT),
             (&limit, Type::INT8),
             (&most_bytes, Type::INT8),
         ];
-        let found = self.scope.repeatable(SCAN, &parameters).await?;
-        found.iter().map(|row| Ok((key(row)?, value(row)?))).collect()
+        self.scope.repeatable(SCAN, &parameters).await?.iter().map(entry).collect()
     }
+}
+
+/// What becomes of a key.
+enum Change {
+    Nothing,
+    Set(Kept),
+    Remove,
 }
 
 impl PostgresStore {
-    /// Lets `decide` see the present value and say what becomes of it, while nobody else changes it.
-    async fn change<T>(
+    /// Changes a key according to what it holds, which nobody else can change meanwhile.
+    async fn change<T: Send>(
         &self,
         fence: Option<Lease>,
         key: &str,
-        mut decide: impl FnMut(&str, Option<StateValue>) -> Result<(Change, T), StoreError> + Send,
+        decide: impl Fn(Option<StateValue>) -> Result<(Change, T), StoreError> + Send + Sync,
     ) -> Result<T, StoreError> {
-        let (key, fence) = (checked(key)?, Fence::new(fence));
-        loop {
-            let mut transaction = self.scope.begin().await?;
-            let changed = change(&self.scope, &mut transaction, &fence, &key, &mut decide).await;
-            // Somebody else has made the entry since it was found not to be there: look again.
-            if let Some(answer) = transaction.end(changed).await? {
-                return Ok(answer);
-            }
-        }
+        let mut transaction = self.scope.begin().await?;
+        let outcome = change(&mut transaction, &self.scope, fence, key, &decide).await;
+        transaction.end(outcome).await
     }
 }
 
-/// `None` if the entry was made by somebody else in the meantime.
-async fn change<T>(
-    scope: &Scope,
+async fn change<T: Send>(
     transaction: &mut Transaction,
-    fence: &Fence,
-    key: &String,
-    decide: &mut (impl FnMut(&str, Option<StateValue>) -> Result<(Change, T), StoreError> + Send),
-) -> Result<Option<T>, StoreError> {
-    if fence.lease.is_some() {
-        let [job, lease] = fence.parameters();
-        transaction.query(HELD, &[scope.service(), job, lease]).await?.pop().ok_or_else(|| fence.refusal())?;
+    scope: &Scope,
+    fence: Option<Lease>,
+    key: &str,
+    decide: &(impl Fn(Option<StateValue>) -> Result<(Change, T), StoreError> + Send + Sync),
+) -> Result<T, StoreError> {
+    if let Some(lease) = fence {
+        hold(transaction, scope, lease).await?;
     }
-    let entry = [scope.service(), (key as _, Type::TEXT)];
-    let present = transaction.query(LOCK, &entry).await?.first().map(value).transpose()?;
-    let is_there = present.is_some();
-    let (change, answer) = decide(key, present)?;
+    for _ in 0..TRIES {
+        let held = transaction.query(LOCK, &[scope.service(), (&key, Type::TEXT)]).await?;
+        let held = held.first().map(value).transpose()?;
+        let is_there = held.is_some();
+        let (change, answer) = decide(held)?;
+        if make(transaction, scope, key, change, is_there).await? {
+            return Ok(answer);
+        }
+    }
+    Err(StoreError::Unavailable(format!("`{key}` was made and removed by others again and again").into()))
+}
+
+/// Whether the change counts: a key that was not there cannot be locked, so somebody else may have made it meanwhile.
+async fn make(transaction: &mut Transaction, scope: &Scope, key: &str, change: Change, is_there: bool) -> Result<bool, StoreError> {
     match change {
-        Change::Leave => {}
-        Change::Remove => _ = transaction.query(REMOVE, &entry).await?,
-        Change::Put(kept) => {
-            let [kind, value, layout] = kept.parameters();
-            let parameters = [scope.service(), (key as _, Type::TEXT), kind, value, layout];
-            let put = transaction.query(if is_there { UPDATE } else { INSERT }, &parameters).await?;
-            if !is_there && put.is_empty() {
-                return Ok(None);
-            }
-        }
-    }
-    Ok(Some(answer))
-}
-
-/// The lease a write depends on, if it does, as parameters.
-struct Fence {
-    lease: Option<Lease>,
-    job: Option<Uuid>,
-    number: Option<i64>,
-}
-
-impl Fence {
-    fn new(lease: Option<Lease>) -> Self {
-        Self { lease, job: lease.map(|lease| lease.job.as_uuid()), number: lease.map(|lease| lease.number) }
-    }
-
-    fn parameters(&self) -> [Parameter<'_>; 2] {
-        [(&self.job, Type::UUID), (&self.number, Type::INT8)]
-    }
-
-    /// Only a lease can be refused.
-    fn refusal(&self) -> StoreError {
-        match self.lease {
-            Some(lease) => StoreError::Superseded(lease.job),
-            None => StoreError::Unavailable("the database changed nothing".into()),
+        Change::Nothing => Ok(true),
+        Change::Remove => transaction.query(REMOVE, &[scope.service(), (&key, Type::TEXT)]).await.map(|_| true),
+        Change::Set(Kept { kind, bytes, layout }) => {
+            let layout = optional_json(layout.as_ref())?;
+            let parameters =
+                [scope.service(), (&key as _, Type::TEXT), (&kind, Type::TEXT), (&bytes, Type::BYTEA), (&layout, Type::TEXT)];
+            let changed = transaction.query(if is_there { REPLACE } else { INSERT }, &parameters).await?;
+            Ok(!changed.is_empty())
         }
     }
 }
 
-/// A value in the form it is kept in.
-#[derive(Clone)]
-struct Kept {
-    kind: &'static str,
-    value: Vec<u8>,
-    layout: Option<String>,
+async fn hold(transaction: &mut Transaction, scope: &Scope, lease: Lease) -> Result<(), StoreError> {
+    let id = lease.job.as_uuid();
+    let held = transaction.query(HOLD, &[scope.service(), (&id as _, Type::UUID), (&lease.number, Type::INT8)]).await?;
+    if held.is_empty() { Err(StoreError::Superseded(lease.job)) } else { Ok(()) }
 }
 
-impl Kept {
-    fn new(key: &str, value: StateValue, limit: usize) -> Result<Self, StoreError> {
-        let kept = match value {
-            StateValue::Json(json) => Self { kind: "json", value: json.to_string().into_bytes(), layout: None },
-            StateValue::Bytes(bytes) => Self { kind: "bytes", value: bytes, layout: None },
-            StateValue::Array(array) if !array.is_consistent() => {
-                return Err(StoreError::InconsistentArray { key: key.to_owned() });
-            }
-            StateValue::Array(Array { dtype, shape, data }) => {
-                Self { kind: "array", value: data, layout: Some(json(&Layout { dtype, shape })?) }
-            }
-        };
-        let size = kept.value.len();
-        if size > limit { Err(StoreError::ValueTooLarge { key: key.to_owned(), size, limit }) } else { Ok(kept) }
-    }
-
-    fn parameters(&self) -> [Parameter<'_>; 3] {
-        [(&self.kind, Type::TEXT), (&self.value, Type::BYTEA), (&self.layout, Type::TEXT)]
+async fn set(scope: &Scope, fence: Option<Lease>, key: &str, kept: &Kept) -> Result<(), StoreError> {
+    let (id, number) = fenced(fence);
+    let layout = optional_json(kept.layout.as_ref())?;
+    let parameters = [
+        scope.service(),
+        (&id as _, Type::UUID),
+        (&number, Type::INT8),
+        (&key, Type::TEXT),
+        (&kept.kind, Type::TEXT),
+        (&kept.bytes, Type::BYTEA),
+        (&layout, Type::TEXT),
+    ];
+    let written = scope.repeatable(SET, &parameters).await?;
+    match fence {
+        Some(lease) if written.is_empty() => Err(StoreError::Superseded(lease.job)),
+        _ => Ok(()),
     }
 }
 
-/// The least text that is behind all those with the prefix; `None` if there is none. UTF-8 sorts as its characters do.
-fn end_of(prefix: &str) -> Option<String> {
+async fn delete(scope: &Scope, fence: Option<Lease>, key: &str) -> Result<bool, StoreError> {
+    let (id, number) = fenced(fence);
+    let parameters = [scope.service(), (&id as _, Type::UUID), (&number, Type::INT8), (&key, Type::TEXT)];
+    let rows = scope.once(DELETE, &parameters).await?;
+    let flag = |name| rows.first().map_or(Ok(false), |row| get::<bool>(row, name)).map_err(corrupt("the removal of a state value"));
+    match fence {
+        Some(lease) if !flag("held")? => Err(StoreError::Superseded(lease.job)),
+        _ => flag("deleted"),
+    }
+}
+
+fn fenced(fence: Option<Lease>) -> (Option<Uuid>, Option<i64>) {
+    (fence.map(|lease| lease.job.as_uuid()), fence.map(|lease| lease.number))
+}
+
+/// The first text behind all that begin with `prefix`; `None` when there is none.
+fn successor(prefix: &str) -> Option<String> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {
-        if let Some(next) = (last..=char::MAX).nth(1) {
+        // The surrogates between the two are no characters.
+        let next = if last == '\u{D7FF}' { Some('\u{E000}') } else { char::from_u32(u32::from(last) + 1) };
+        if let Some(next) = next {
             characters.push(next);
             return Some(characters.into_iter().collect());
         }
@@ -271,24 +237,22 @@ fn end_of(prefix: &str) -> Option<String> {
     None
 }
 
-fn key(row: &Row) -> Result<String, StoreError> {
-    get(row, "key").map_err(corrupt("a state key"))
+fn value(row: &Row) -> Result<StateValue, StoreError> {
+    entry(row).map(|(_, value)| value)
 }
 
-fn value(row: &Row) -> Result<StateValue, StoreError> {
-    let key = key(row)?;
-    decode(row).map_err(corrupt(format_args!("a state value for `{key}`")))
+fn entry(row: &Row) -> Result<(String, StateValue), StoreError> {
+    let key: String = get(row, "key").map_err(corrupt("a state key"))?;
+    let value = decode(row).map_err(corrupt(format_args!("a state value for `{key}`").to_string()))?;
+    Ok((key, value))
 }
 
 fn decode(row: &Row) -> Result<StateValue, Unreadable> {
-    let value: &[u8] = get(row, "value")?;
-    Ok(match get(row, "kind")? {
-        "json" => StateValue::Json(from_json(value)?),
-        "bytes" => StateValue::Bytes(value.to_vec()),
-        _ => {
-            let Layout { dtype, shape } = get_optional_json(row, "layout")?.ok_or("the layout is missing")?;
-            StateValue::Array(Array { dtype, shape, data: value.to_vec() })
-        }
+    let bytes = get::<Vec<u8>>(row, "value")?;
+    Ok(match get::<&str>(row, "kind")? {
+        JSON => StateValue::Json(from_json(std::str::from_utf8(&bytes)?)?),
+        BYTES => StateValue::Bytes(bytes),
+        _ => get_json::<Layout>(row, "layout")?.array(bytes),
     })
 }
 
@@ -297,10 +261,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_a_prefix_ends_before_the_next() {
-        for (prefix, end) in [("", None), ("a", Some("b")), ("a/", Some("a0")), ("\u{D7FF}", Some("\u{E000}")), ("a\u{10FFFF}", Some("b"))] {
-            assert_eq!(end_of(prefix).as_deref(), end, "{prefix}");
+    fn the_successor_of_a_prefix_is_behind_all_that_begin_with_it() {
+        for (prefix, expected) in [("a", Some("b")), ("user/", Some("user0")), ("", None), ("a\u{10FFFF}", Some("b"))] {
+            assert_eq!(successor(prefix).as_deref(), expected, "{prefix:?}");
         }
-        assert_eq!(end_of("\u{10FFFF}"), None);
+        assert_eq!(successor("\u{D7FF}").as_deref(), Some("\u{E000}"));
+        assert_eq!(successor("\u{10FFFF}\u{10FFFF}"), None);
     }
 }

@@ -1,15 +1,15 @@
 //! The map behind `ctx.state`.
 
 use async_trait::async_trait;
-use dunnage_types::{Array, StateValue};
-use rusqlite::types::{Value as SqlValue, ValueRef};
+use dunnage_types::StateValue;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Row, named_params};
-use serde_json::{Number, Value};
+use serde_json::Number;
 
 use super::SqliteStore;
 use super::jobs::held;
 use super::rows::{Json, Rows};
-use crate::state::{Layout, checked, sum};
+use crate::state_value::{BYTES, JSON, Kept, Layout, checked, incremented, is_same};
 use crate::{Lease, State, StoreError};
 
 const GET: &str = "SELECT key, kind, value, layout FROM state WHERE service = :service AND key = :key";
@@ -44,12 +44,7 @@ impl State for SqliteStore {
     async fn increment(&self, fence: Option<Lease>, key: &str, by: &Number) -> Result<Number, StoreError> {
         let (key, by, limit) = (checked(key)?, by.clone(), self.limits.value_bytes);
         self.write_fenced(fence, move |rows| {
-            let sum = match get(rows, &key)? {
-                None => Some(by),
-                Some(StateValue::Json(Value::Number(number))) => sum(&number, &by),
-                Some(_) => None,
-            };
-            let sum = sum.ok_or_else(|| StoreError::NotANumber { key: key.clone() })?;
+            let sum = incremented(&key, get(rows, &key)?, &by)?;
             set(rows, &key, &Kept::new(&key, StateValue::Json(sum.clone().into()), limit)?)?;
             Ok(sum)
         })
@@ -66,10 +61,7 @@ impl State for SqliteStore {
         let key = checked(key)?;
         let new = new.map(|new| Kept::new(&key, new, self.limits.value_bytes)).transpose()?;
         self.write_fenced(fence, move |rows| {
-            let same = match (get(rows, &key)?, old) {
-                (Some(current), Some(old)) => current.same_as(&old),
-                (current, old) => current.is_none() && old.is_none(),
-            };
+            let same = is_same(get(rows, &key)?.as_ref(), old.as_ref());
             match (same, new) {
                 (false, _) => {}
                 (true, Some(new)) => set(rows, &key, &new)?,
@@ -110,10 +102,16 @@ fn set(rows: &Rows<'_>, key: &str, kept: &Kept) -> Result<(), StoreError> {
         ":service": rows.service,
         ":key": key,
         ":kind": kept.kind,
-        ":value": kept.value,
+        ":value": column(kept),
         ":layout": kept.layout.as_ref().map(Json),
     };
     rows.execute(SET, parameters).map(drop)
+}
+
+/// JSON is kept as text, so that people can read it.
+fn column(kept: &Kept) -> ToSqlOutput<'_> {
+    let bytes = &kept.bytes;
+    ToSqlOutput::Borrowed(if kept.kind == JSON { ValueRef::Text(bytes) } else { ValueRef::Blob(bytes) })
 }
 
 fn delete(rows: &Rows<'_>, key: &str) -> Result<bool, StoreError> {
@@ -147,34 +145,6 @@ fn scan(
     Ok(entries)
 }
 
-/// A value in the form it is kept in.
-struct Kept {
-    kind: &'static str,
-    value: SqlValue,
-    layout: Option<Layout>,
-}
-
-impl Kept {
-    fn new(key: &str, value: StateValue, limit: usize) -> Result<Self, StoreError> {
-        let kept = match value {
-            StateValue::Json(json) => Self { kind: "json", value: SqlValue::Text(json.to_string()), layout: None },
-            StateValue::Bytes(bytes) => Self { kind: "bytes", value: SqlValue::Blob(bytes), layout: None },
-            StateValue::Array(array) if !array.is_consistent() => {
-                return Err(StoreError::InconsistentArray { key: key.to_owned() });
-            }
-            StateValue::Array(Array { dtype, shape, data }) => {
-                Self { kind: "array", value: SqlValue::Blob(data), layout: Some(Layout { dtype, shape }) }
-            }
-        };
-        let size = kept.size();
-        if size > limit { Err(StoreError::ValueTooLarge { key: key.to_owned(), size, limit }) } else { Ok(kept) }
-    }
-
-    fn size(&self) -> usize {
-        ValueRef::from(&self.value).as_bytes().map_or(0, <[u8]>::len)
-    }
-}
-
 fn entry(row: &Row<'_>) -> Result<(String, StateValue), StoreError> {
     let key = row.get::<_, String>("key")?;
     match decode(row) {
@@ -185,11 +155,8 @@ fn entry(row: &Row<'_>) -> Result<(String, StateValue), StoreError> {
 
 fn decode(row: &Row<'_>) -> rusqlite::Result<StateValue> {
     Ok(match row.get_ref("kind")?.as_str()? {
-        "json" => StateValue::Json(row.get::<_, Json<_>>("value")?.0),
-        "bytes" => StateValue::Bytes(row.get("value")?),
-        _ => {
-            let Layout { dtype, shape } = row.get::<_, Json<_>>("layout")?.0;
-            StateValue::Array(Array { dtype, shape, data: row.get("value")? })
-        }
+        JSON => StateValue::Json(row.get::<_, Json<_>>("value")?.0),
+        BYTES => StateValue::Bytes(row.get("value")?),
+        _ => row.get::<_, Json<Layout>>("layout")?.0.array(row.get("value")?),
     })
 }

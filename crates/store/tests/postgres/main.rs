@@ -1,5 +1,13 @@
-//! The suite on PostgreSQL, and what only PostgreSQL has to answer for.
+//! The suite on PostgreSQL, directly and through PgBouncer, and what only PostgreSQL has to answer for.
 
 mod bench;
 
-dunnage_store::store_suite!(bench::PostgresBench::start());
+/// Straight to the server.
+mod direct {
+    dunnage_store::store_suite!(crate::bench::PostgresBench::start());
+}
+
+/// Through PgBouncer, in transaction mode.
+mod pooled {
+    dunnage_store::store_suite!(crate::bench::PostgresBench::start_pooled());
+}

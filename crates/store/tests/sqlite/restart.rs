@@ -68,6 +68,22 @@ async fn a_job_that_cannot_be_read_is_rescued_like_the_others() {
 }
 
 #[tokio::test]
+async fn a_job_of_a_kind_that_only_a_later_version_knows_is_left_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let unknown = enqueue(&store).await;
+    let known = enqueue(&store).await;
+    let rename = |kind: &str| {
+        raw(folder.path()).execute("UPDATE job SET kind = ?1 WHERE id = ?2", [kind, &unknown.to_string()]).unwrap();
+    };
+    rename("unheard of");
+    let claimed = |jobs: Vec<dunnage_store::ClaimedJob>| jobs.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>();
+    assert_eq!(claimed(store.claim(ReplicaId::random(), 10, terms(AN_HOUR)).await.unwrap()), [known]);
+    rename("train");
+    assert_eq!(claimed(store.claim(ReplicaId::random(), 10, terms(AN_HOUR)).await.unwrap()), [unknown]);
+}
+
+#[tokio::test]
 async fn a_removed_job_leaves_no_log_behind() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

@@ -1,19 +1,20 @@
 //! A private PostgreSQL for tests. Nothing has to be started by hand, and nothing is left when the tests have ended.
 
 mod keeper;
+mod pooler;
 mod programs;
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use keeper::Keeper;
+pub use pooler::Pooler;
 use programs::{Programs, as_owner};
 
-/// Below the ports that the kernel gives to clients: while a cluster restarts, its port stays free for it.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
+use crate::port;
+
 /// How many ports are tried, should others take the free one that was found.
 const STARTS: u32 = 5;
 /// Small, since several clusters may run at once beside the tests.
@@ -161,7 +162,7 @@ impl Cluster {
 
     fn start_on_a_free_port(&mut self) {
         for tries_left in (0..STARTS).rev() {
-            self.port = free_port();
+            self.port = port::free();
             let output = output(&mut self.starting(self.port));
             if output.status.success() {
                 return;
@@ -203,12 +204,6 @@ fn data(folder: &Path) -> PathBuf {
 /// to get there.
 fn temporary_folder() -> PathBuf {
     PathBuf::from(run(as_owner("mktemp").args(["--directory", "/tmp/dunnage-postgres-XXXXXXXX"])).trim_end())
-}
-
-fn free_port() -> u16 {
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let drawn = std::iter::repeat_with(|| rand::random_range(PORTS));
-    drawn.take(PORTS.len()).find(is_free).expect("one of many ports is free")
 }
 
 /// Runs a command to its good end, and returns what it printed.

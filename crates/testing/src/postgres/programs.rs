@@ -48,6 +48,15 @@ pub(super) fn as_owner(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A program of a package of its own, looked for on the `PATH` and in `also`.
+pub(super) fn find_program(name: &str, also: &[&str]) -> PathBuf {
+    let folders = path_folders().into_iter().chain(also.iter().map(PathBuf::from));
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("`{name}` is not on the PATH; install it with `tools/setup.sh test`, or with `apt-get install {name}`")
+    })
+}
+
 /// The newest first.
 fn debian_versions() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(VERSIONS).into_iter().flatten().filter_map(Result::ok);

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use crate::postgres::Scope;
 use crate::postgres::hints::Event;
-use crate::postgres::rows::{corrupt, get, get_word};
+use crate::postgres::rows::{corrupt, get_word};
 use crate::{Cancelled, StoreError};
 
 const CANCEL: &str = "
@@ -16,26 +16,27 @@ const CANCEL: &str = "
         finished_at = CASE state WHEN 'queued' THEN now() END,
         callback_due = CASE WHEN state = 'queued' AND callback IS NOT NULL THEN now() END
     WHERE service = $1 AND id = $2 AND state IN ('queued', 'running')
-    RETURNING state, callback_due IS NOT NULL AS has_callback";
+    RETURNING state";
 
 const FIND: &str = "SELECT state FROM job WHERE service = $1 AND id = $2";
 
 pub(super) async fn cancel(scope: &Scope, job: JobId) -> Result<Cancelled, StoreError> {
     let id = job.as_uuid();
     let parameters = [scope.service(), (&id as _, Type::UUID)];
-    let unreadable = || corrupt(format!("the state of job `{job}`"));
-    let Some(row) = scope.once(CANCEL, &parameters).await?.pop() else {
-        let row = scope.repeatable(FIND, &parameters).await?.pop().ok_or(StoreError::UnknownJob(job))?;
-        return Ok(Cancelled::Already(get_word(&row, "state").map_err(unreadable())?));
-    };
-    if get(&row, "has_callback").map_err(unreadable())? {
-        scope.tell(Event::Callbacks);
-    }
-    match get_word(&row, "state").map_err(unreadable())? {
-        JobState::Running => Ok(Cancelled::Requested),
-        _ => {
-            scope.tell(Event::Work);
-            Ok(Cancelled::Now)
+    let state = |row| get_word::<JobState>(row, "state").map_err(corrupt(format_args!("the state of job `{job}`").to_string()));
+    let cancelled = scope.repeatable(CANCEL, &parameters).await?;
+    if let Some(row) = cancelled.first() {
+        if state(row)? == JobState::Running {
+            return Ok(Cancelled::Requested);
         }
+        // It may have held up others of its key.
+        scope.tell(Event::Work);
+        scope.tell(Event::Callbacks);
+        return Ok(Cancelled::Now);
+    }
+    let found = scope.repeatable(FIND, &parameters).await?;
+    match found.first() {
+        Some(row) => Ok(Cancelled::Already(state(row)?)),
+        None => Err(StoreError::UnknownJob(job)),
     }
 }

@@ -1,6 +1,5 @@
 //! Handing out jobs.
 
-use std::error::Error;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -11,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::leave::{Leaving, leave};
 use super::row;
 use crate::postgres::Scope;
-use crate::postgres::batch::{Batch, for_all};
+use crate::postgres::batch::Batch;
 use crate::postgres::rows::{Unreadable, corrupt, get, seconds};
 use crate::{ClaimedJob, Finish, Lease, StoreError, Terms};
 
@@ -22,6 +21,7 @@ pub(in crate::postgres) const CLAIM: &str = "
     WITH due AS MATERIALIZED (
         SELECT candidate.seq FROM job AS candidate
         WHERE candidate.service = $1 AND candidate.state = 'queued' AND candidate.run_at <= now()
+          AND candidate.kind IN ('train', 'input')
           AND (candidate.key IS NULL OR NOT EXISTS (
               SELECT 1 FROM job AS earlier
               WHERE earlier.service = $1 AND earlier.key = candidate.key AND earlier.finished_at IS NULL
@@ -70,7 +70,7 @@ impl Batch for Claim {
             match self.claim(alike).await {
                 Ok(claimed) => deal(claimed, alike, &mut answers),
                 Err(error) if wishes.len() == alike.len() => return Err(error),
-                Err(error) => answers.extend(for_all(error, alike.len())),
+                Err(error) => answers.extend(crate::postgres::batch::for_all(error, alike.len())),
             }
         }
         Ok(answers)
@@ -85,40 +85,30 @@ impl Claim {
         }
         let (lease, attempt) = (seconds(first.terms.lease), seconds(first.terms.limit));
         let replica = first.replica.as_uuid();
-        let parameters = [
-            self.0.service(),
-            (&limit as _, Type::INT8),
-            (&replica, Type::UUID),
-            (&lease, Type::FLOAT8),
-            (&attempt, Type::FLOAT8),
-        ];
+        let parameters =
+            [self.0.service(), (&limit as _, Type::INT8), (&replica, Type::UUID), (&lease, Type::FLOAT8), (&attempt, Type::FLOAT8)];
         let mut rows = self.0.once(CLAIM, &parameters).await?;
         rows.sort_by_cached_key(|row| (row.get::<_, SystemTime>("run_at"), row.get::<_, i64>("seq")));
         let mut claimed = Vec::with_capacity(rows.len());
         for row in &rows {
             match read(row) {
                 Ok(job) => claimed.push(job),
-                Err(error) => self.end_unreadable(row, &error).await,
+                Err(error) => self.end_unreadable(row, &error).await?,
             }
         }
         Ok(claimed)
     }
 
-    /// Ends a job that no attempt can read, lest it stand before the others for ever. Should even that fail, its lease runs out.
-    async fn end_unreadable(&self, row: &Row, error: &StoreError) {
-        tracing::error!(%error, source = error.source(), "a job cannot be read; it ends in `error`");
+    /// Ends a job that no attempt can read, lest it stand before the others for ever.
+    async fn end_unreadable(&self, row: &Row, error: &StoreError) -> Result<(), StoreError> {
+        let lease = lease(row).map_err(corrupt("the lease of a job"))?;
+        tracing::error!(%error, source = std::error::Error::source(error), job = %lease.job, "a job cannot be read; it ends in `error`");
         let error = JobError {
             code: "job_unreadable".to_owned(),
             message: "the database holds this job in a form that cannot be read; submit it again".to_owned(),
             traceback: None,
         };
-        let ended = async {
-            let lease = lease(row).map_err(corrupt("the lease of a job"))?;
-            leave(&self.0, &[Leaving::finish(lease, &Finish::Failed(error))?]).await
-        };
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "a job that cannot be read could not be ended either");
-        }
+        leave(&self.0, &[Leaving::finish(lease, &Finish::Failed(error))?]).await.map(drop)
     }
 }
 

@@ -98,7 +98,10 @@ impl Batch for Enqueue {
         }
         let before = self.find(jobs).await?;
         // Of two calls with the same id, the first has made the job.
-        Ok(jobs.iter().map(|job| if created.remove(&job.id) { Ok(Enqueued::Created(job.id)) } else { before.answer(job) }).collect())
+        Ok(jobs
+            .iter()
+            .map(|job| if created.remove(&job.id) { Ok(Enqueued::Created(job.id)) } else { before.answer(job) })
+            .collect())
     }
 }
 

@@ -1,83 +1,85 @@
-//! The ways out of an attempt: the end, and the queue.
+//! The ways out of an attempt that its holder takes: the end, and the queue.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use dunnage_types::{JobId, Version};
+use dunnage_types::{JobError, JobId};
+use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::row;
+use super::keep::{answers, columns};
 use crate::postgres::Scope;
 use crate::postgres::batch::Batch;
 use crate::postgres::connection::{Parameter, Transaction};
 use crate::postgres::hints::Event;
-use crate::postgres::rows::{corrupt, get, json, seconds};
-use crate::postgres::versions;
+use crate::postgres::rows::{Unreadable, corrupt, get, optional_json, seconds};
 use crate::{Finish, Lease, StoreError};
 
-/// Ends attempts, and with them their jobs unless they are to be tried again. The rows are locked in the order of `seq` first, as
-/// by every statement that changes several: two that did so in different orders would block each other.
-///
-/// A job whose cancellation was asked for is not queued again: nobody would run it. One that is handed back keeps its `run_at`, and
-/// so its place at the head of the queue.
+/// A cancellation that was asked for comes before another attempt, and before the queue. A released job keeps its place in the
+/// queue, which is before those that came later.
 pub(in crate::postgres) const LEAVE: &str = "
-    WITH wanted AS (
-        SELECT * FROM unnest($2::uuid[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::int8[])
-            AS wanted (id, lease, way, result, error, after, version)),
-    held AS MATERIALIZED (
-        SELECT job.seq, wanted.way, wanted.result, wanted.error, wanted.after, wanted.version,
-               CASE WHEN wanted.way IN ('done', 'error', 'cancelled') THEN wanted.way
+    WITH held AS MATERIALIZED (
+        SELECT job.seq, leaving.way, leaving.result, leaving.error, leaving.wait,
+               CASE WHEN leaving.way IN ('done', 'error', 'cancelled') THEN leaving.way
                     WHEN job.cancel_requested THEN 'cancelled'
-                    WHEN wanted.way = 'retry' AND job.attempt >= job.max_attempts THEN 'error'
-                    ELSE 'queued' END AS state
-        FROM wanted JOIN job ON job.service = $1 AND job.id = wanted.id AND job.lease = wanted.lease AND job.state = 'running'
+                    WHEN leaving.way = 'release' OR job.attempt < job.max_attempts THEN 'queued'
+                    ELSE 'error' END AS next
+        FROM unnest($2::uuid[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::float8[])
+            AS leaving (id, lease, way, result, error, wait)
+        JOIN job ON job.service = $1 AND job.id = leaving.id AND job.state = 'running' AND job.lease = leaving.lease
         ORDER BY job.seq
         FOR NO KEY UPDATE OF job)
     UPDATE job
-    SET state = held.state, settled_lease = job.lease, lease_expires_at = NULL, result = held.result,
-        error = CASE WHEN held.state IN ('done', 'cancelled') THEN NULL
-                     WHEN held.way = 'release' THEN job.error
-                     ELSE held.error END,
-        version = coalesce(held.version, job.version),
-        attempt = CASE WHEN held.way = 'release' AND held.state = 'queued' THEN job.attempt - 1 ELSE job.attempt END,
-        started_at = CASE WHEN held.way = 'release' AND held.state = 'queued' THEN NULL ELSE job.started_at END,
-        run_at = CASE WHEN held.way = 'retry' AND held.state = 'queued' THEN now() + make_interval(secs => held.after)
-                      ELSE job.run_at END,
-        finished_at = CASE WHEN held.state <> 'queued' THEN now() END,
-        callback_due = CASE WHEN held.state <> 'queued' AND job.callback IS NOT NULL THEN now() END
+    SET state = held.next,
+        settled_lease = job.lease,
+        lease_expires_at = NULL,
+        attempt = CASE WHEN held.way = 'release' AND held.next = 'queued' THEN job.attempt - 1 ELSE job.attempt END,
+        started_at = CASE WHEN held.way = 'release' AND held.next = 'queued' THEN NULL ELSE job.started_at END,
+        run_at = CASE WHEN held.way = 'retry' AND held.next = 'queued' THEN now() + make_interval(secs => held.wait) ELSE job.run_at END,
+        result = CASE WHEN held.next = 'done' THEN held.result END,
+        error = CASE WHEN held.next = 'error' OR held.way = 'retry' AND held.next = 'queued' THEN held.error
+                     WHEN held.next = 'queued' THEN job.error END,
+        finished_at = CASE WHEN held.next <> 'queued' THEN now() END,
+        callback_due = CASE WHEN held.next <> 'queued' AND job.callback IS NOT NULL THEN now() END
     FROM held
     WHERE job.seq = held.seq
-    RETURNING job.id, job.callback_due IS NOT NULL AS has_callback";
+    RETURNING job.id, job.callback_due IS NOT NULL AS has_callback_due, job.state = 'queued' OR job.key IS NOT NULL AS frees_work";
 
-/// A lease that is given up, and how.
-pub(super) struct Leaving {
+const SETTLED: &str = "SELECT 1 FROM job WHERE service = $1 AND id = $2 AND settled_lease = $3";
+
+/// How an attempt is left, in the form in which statements take it.
+pub(in crate::postgres) struct Leaving {
     lease: Lease,
     way: &'static str,
     result: Option<String>,
     error: Option<String>,
-    after: f64,
-    version: Option<i64>,
+    wait: f64,
 }
 
 impl Leaving {
-    pub(super) fn finish(lease: Lease, finish: &Finish) -> Result<Self, StoreError> {
-        let by = |way| Self { lease, way, result: None, error: None, after: 0.0, version: None };
-        Ok(match finish {
-            Finish::Done { result, activate } => {
-                let version = activate.map(|version| i64::from(version.get()));
-                Self { result: Some(json(result)?), version, ..by("done") }
-            }
-            Finish::Failed(error) => Self { error: Some(json(error)?), ..by("error") },
-            Finish::Retry { error, after } => Self { error: Some(json(error)?), after: seconds(*after), ..by("retry") },
-            Finish::Cancelled => by("cancelled"),
-        })
+    pub(in crate::postgres) fn finish(lease: Lease, finish: &Finish) -> Result<Self, StoreError> {
+        match finish {
+            Finish::Done { result, .. } => Self::new(lease, "done", Some(result), None, Duration::ZERO),
+            Finish::Failed(error) => Self::new(lease, "error", None, Some(error), Duration::ZERO),
+            Finish::Retry { error, after } => Self::new(lease, "retry", None, Some(error), *after),
+            Finish::Cancelled => Self::new(lease, "cancelled", None, None, Duration::ZERO),
+        }
     }
 
-    /// Hands the job back uncharged.
     pub(super) fn release(lease: Lease) -> Self {
-        Self { lease, way: "release", result: None, error: None, after: 0.0, version: None }
+        Self { lease, way: "release", result: None, error: None, wait: 0.0 }
+    }
+
+    fn new(
+        lease: Lease,
+        way: &'static str,
+        result: Option<&Value>,
+        error: Option<&JobError>,
+        wait: Duration,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { lease, way, result: optional_json(result)?, error: optional_json(error)?, wait: seconds(wait) })
     }
 }
 
@@ -87,11 +89,11 @@ pub(super) struct Leave(pub(super) Scope);
 impl Batch for Leave {
     type Call = Leaving;
     type Answer = ();
-    /// Who asks again is told that the attempt is over, and cannot know who ended it.
+    /// The second time, it would be refused; whoever asked finds out by [`is_settled`].
     const IS_REPEATABLE: bool = false;
 
-    fn job(leaving: &Leaving) -> Option<JobId> {
-        Some(leaving.lease.job)
+    fn job(call: &Leaving) -> Option<JobId> {
+        Some(call.lease.job)
     }
 
     async fn run(&self, calls: &[Leaving]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
@@ -99,82 +101,69 @@ impl Batch for Leave {
     }
 }
 
-/// Gives up leases, of one job each.
+/// Lets holders leave their attempts, each if it still holds it.
 pub(super) async fn leave(scope: &Scope, calls: &[Leaving]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let columns = Columns::of(calls);
-    let left = Left::read(&scope.once(LEAVE, &columns.parameters(scope)).await?)?;
-    left.tell(scope);
-    Ok(calls.iter().map(|call| left.answer(call.lease.job)).collect())
+    let rows = scope.once(LEAVE, &columns.parameters(scope)).await?;
+    for (event, happened) in told(&rows).map_err(corrupt("the end of a job"))? {
+        if happened {
+            scope.tell(event);
+        }
+    }
+    answers(calls.iter().map(|call| call.lease), &rows, |_| Ok(()))
 }
 
-/// Gives up a lease and makes a version the active one, or does neither.
-pub(super) async fn activate_and_leave(scope: &Scope, leaving: Leaving, version: Version) -> Result<(), StoreError> {
-    let mut transaction = scope.begin().await?;
-    let left = try_both(scope, &mut transaction, &leaving, version).await;
-    let left = transaction.end(left).await?;
-    left.tell(scope);
-    scope.tell(Event::Versions);
-    left.answer(leaving.lease.job)
-}
-
-/// The job is left first: whoever has lost it learns that, and not what is wrong with its version.
-async fn try_both(scope: &Scope, transaction: &mut Transaction, leaving: &Leaving, version: Version) -> Result<Left, StoreError> {
-    versions::lock(scope, transaction).await?;
+/// Lets one holder leave its attempt, within a transaction that does more. Whoever commits it tells those who wait.
+pub(in crate::postgres) async fn leave_within(
+    transaction: &mut Transaction,
+    scope: &Scope,
+    leaving: &Leaving,
+) -> Result<(), StoreError> {
     let columns = Columns::of(std::slice::from_ref(leaving));
-    let left = Left::read(&transaction.query(LEAVE, &columns.parameters(scope)).await?)?;
-    left.answer(leaving.lease.job)?;
-    versions::activate_within(scope, transaction, version).await?;
-    Ok(left)
+    let rows = transaction.query(LEAVE, &columns.parameters(scope)).await?;
+    if rows.is_empty() { Err(StoreError::Superseded(leaving.lease.job)) } else { Ok(()) }
 }
 
-/// The jobs that were left, and whether somebody is to be told of their end.
-struct Left(HashMap<JobId, bool>);
+pub(super) async fn is_settled(scope: &Scope, lease: Lease) -> Result<bool, StoreError> {
+    let id = lease.job.as_uuid();
+    let rows = scope.repeatable(SETTLED, &[scope.service(), (&id, Type::UUID), (&lease.number, Type::INT8)]).await?;
+    Ok(!rows.is_empty())
+}
 
-impl Left {
-    fn read(rows: &[Row]) -> Result<Self, StoreError> {
-        let read = |row: &Row| Ok((row::id(row)?, get(row, "has_callback").map_err(corrupt("a job"))?));
-        rows.iter().map(read).collect::<Result<_, StoreError>>().map(Self)
+/// What others are to be told of.
+fn told(rows: &[Row]) -> Result<[(Event, bool); 2], Unreadable> {
+    let (mut frees_work, mut has_callback_due) = (false, false);
+    for row in rows {
+        frees_work |= get::<bool>(row, "frees_work")?;
+        has_callback_due |= get::<bool>(row, "has_callback_due")?;
     }
-
-    fn tell(&self, scope: &Scope) {
-        if !self.0.is_empty() {
-            scope.tell(Event::Work);
-        }
-        if self.0.values().any(|has_callback| *has_callback) {
-            scope.tell(Event::Callbacks);
-        }
-    }
-
-    fn answer(&self, job: JobId) -> Result<(), StoreError> {
-        if self.0.contains_key(&job) { Ok(()) } else { Err(StoreError::Superseded(job)) }
-    }
+    Ok([(Event::Work, frees_work), (Event::Callbacks, has_callback_due)])
 }
 
 /// The calls, column by column.
 struct Columns<'a> {
     ids: Vec<Uuid>,
     leases: Vec<i64>,
-    ways: Vec<&'a str>,
+    ways: Vec<&'static str>,
     results: Vec<Option<&'a str>>,
     errors: Vec<Option<&'a str>>,
-    after: Vec<f64>,
-    versions: Vec<Option<i64>>,
+    waits: Vec<f64>,
 }
 
 impl<'a> Columns<'a> {
     fn of(calls: &'a [Leaving]) -> Self {
+        let (ids, leases) = columns(calls.iter().map(|call| call.lease));
         Self {
-            ids: calls.iter().map(|call| call.lease.job.as_uuid()).collect(),
-            leases: calls.iter().map(|call| call.lease.number).collect(),
+            ids,
+            leases,
             ways: calls.iter().map(|call| call.way).collect(),
             results: calls.iter().map(|call| call.result.as_deref()).collect(),
             errors: calls.iter().map(|call| call.error.as_deref()).collect(),
-            after: calls.iter().map(|call| call.after).collect(),
-            versions: calls.iter().map(|call| call.version).collect(),
+            waits: calls.iter().map(|call| call.wait).collect(),
         }
     }
 
-    fn parameters<'b>(&'b self, scope: &'b Scope) -> [Parameter<'b>; 8] {
+    fn parameters<'b>(&'b self, scope: &'b Scope) -> [Parameter<'b>; 7] {
         [
             scope.service(),
             (&self.ids, Type::UUID_ARRAY),
@@ -182,8 +171,7 @@ impl<'a> Columns<'a> {
             (&self.ways, Type::TEXT_ARRAY),
             (&self.results, Type::TEXT_ARRAY),
             (&self.errors, Type::TEXT_ARRAY),
-            (&self.after, Type::FLOAT8_ARRAY),
-            (&self.versions, Type::INT8_ARRAY),
+            (&self.waits, Type::FLOAT8_ARRAY),
         ]
     }
 }

@@ -1,13 +1,14 @@
-//! The queue. Every statement a job can meet stands here.
+//! The queue.
 
-pub(super) mod attempt;
 mod cancel;
-pub(super) mod claim;
-pub(super) mod enqueue;
-pub(super) mod leave;
-pub(super) mod listing;
-pub(super) mod prune;
-pub(super) mod rescue;
+mod claim;
+mod enqueue;
+mod keep;
+mod leave;
+mod listing;
+mod log;
+mod prune;
+mod rescue;
 mod row;
 
 use std::time::Duration;
@@ -15,15 +16,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dunnage_types::{FileAddress, Job, JobId, LogLine, NewLogLine, Progress, ReplicaId};
 
-use self::attempt::{AppendLog, NoteProgress, Renew};
 use self::claim::{Claim, Wish};
 use self::enqueue::{Enqueue, Kept};
-use self::leave::{Leave, Leaving, activate_and_leave};
+use self::keep::{Note, NoteProgress, Renew, Wanted};
+use self::leave::Leave;
+pub(super) use self::leave::Leaving;
+pub(super) use self::leave::leave_within;
+use self::log::{Append, Lines};
 pub(super) use self::row::{job as read, version};
 use super::batch::Batcher;
 use super::connection::Pool;
 use super::hints::Event;
-use super::{PostgresStore, Scope};
+use super::rows::json;
+use super::{PostgresStore, Scope, versions};
 use crate::{
     Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
 };
@@ -34,18 +39,19 @@ pub(super) struct Batches {
     claim: Batcher<Claim>,
     renew: Batcher<Renew>,
     progress: Batcher<NoteProgress>,
-    append_log: Batcher<AppendLog>,
+    log: Batcher<Append>,
     leave: Batcher<Leave>,
 }
 
 impl Batches {
     pub(super) fn start(scope: &Scope, renewals: &Pool) -> Self {
+        let renewing = Scope { pool: renewals.clone(), ..scope.clone() };
         Self {
             enqueue: Batcher::start(Enqueue(scope.clone())),
             claim: Batcher::start(Claim(scope.clone())),
-            renew: Batcher::start(Renew { scope: scope.clone(), pool: renewals.clone() }),
+            renew: Batcher::start(Renew(renewing)),
             progress: Batcher::start(NoteProgress(scope.clone())),
-            append_log: Batcher::start(AppendLog(scope.clone())),
+            log: Batcher::start(Append(scope.clone())),
             leave: Batcher::start(Leave(scope.clone())),
         }
     }
@@ -62,27 +68,28 @@ impl Jobs for PostgresStore {
     }
 
     async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
-        self.batches.renew.call((lease, by)).await
+        self.batches.renew.call(Wanted { lease, by }).await
     }
 
     async fn progress(&self, lease: Lease, progress: &Progress) -> Result<(), StoreError> {
-        self.batches.progress.call(NoteProgress::call(lease, progress)?).await
+        self.batches.progress.call(Note { lease, progress: json(progress)? }).await
     }
 
     async fn append_log(&self, lease: Lease, lines: &[NewLogLine]) -> Result<(), StoreError> {
-        self.batches.append_log.call((lease, lines.to_vec())).await
+        self.batches.log.call(Lines { lease, lines: lines.to_vec() }).await
     }
 
     async fn finish(&self, lease: Lease, finish: Finish) -> Result<(), StoreError> {
-        let leaving = Leaving::finish(lease, &finish)?;
         match finish {
-            Finish::Done { activate: Some(version), .. } => activate_and_leave(&self.scope, leaving, version).await,
-            _ => self.batches.leave.call(leaving).await,
+            Finish::Done { activate: Some(version), .. } => {
+                versions::finish_and_activate(&self.scope, lease, &finish, version).await
+            }
+            finish => self.batches.leave.call(Leaving::finish(lease, &finish)?).await,
         }
     }
 
     async fn is_settled(&self, lease: Lease) -> Result<bool, StoreError> {
-        attempt::is_settled(&self.scope, lease).await
+        leave::is_settled(&self.scope, lease).await
     }
 
     async fn release(&self, lease: Lease) -> Result<(), StoreError> {
@@ -106,7 +113,7 @@ impl Jobs for PostgresStore {
     }
 
     async fn log(&self, job: JobId, after: u64, limit: u32) -> Result<Vec<LogLine>, StoreError> {
-        listing::log(&self.scope, job, after, limit).await
+        log::read(&self.scope, job, after, limit).await
     }
 
     async fn prune(&self, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {

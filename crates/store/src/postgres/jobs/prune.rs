@@ -5,35 +5,33 @@ use std::time::Duration;
 use dunnage_types::FileAddress;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
+use super::row;
 use crate::StoreError;
 use crate::postgres::Scope;
-use crate::postgres::rows::{get, get_json, limit, seconds};
+use crate::postgres::rows::{get_json, limit as sql_limit, seconds};
 
-/// Replicas that do so at the same time remove different jobs.
 pub(in crate::postgres) const PRUNE: &str = "
-    WITH old AS MATERIALIZED (
+    DELETE FROM job
+    WHERE seq IN (
         SELECT seq FROM job
         WHERE service = $1 AND finished_at < now() - make_interval(secs => $2) AND callback_due IS NULL
         ORDER BY finished_at
         LIMIT $3
         FOR UPDATE SKIP LOCKED)
-    DELETE FROM job USING old
-    WHERE job.seq = old.seq
-    RETURNING job.id, job.files";
+    RETURNING id, files";
 
-pub(super) async fn prune(scope: &Scope, retention: Duration, most: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {
-    let (retention, most) = (seconds(retention), limit(most));
-    let removed = scope.once(PRUNE, &[scope.service(), (&retention as _, Type::FLOAT8), (&most, Type::INT8)]).await?;
-    Ok(removed.iter().map(files).collect())
+pub(super) async fn prune(scope: &Scope, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {
+    let (retention, limit) = (seconds(retention), sql_limit(limit));
+    let rows = scope.once(PRUNE, &[scope.service(), (&retention, Type::FLOAT8), (&limit, Type::INT8)]).await?;
+    Ok(rows.iter().map(files).collect())
 }
 
 /// A list that cannot be read does not keep its job from going.
 fn files(row: &Row) -> Vec<FileAddress> {
     get_json(row, "files").unwrap_or_else(|error| {
-        let job = get::<Uuid>(row, "id").unwrap_or_default();
-        tracing::warn!(%error, %job, "the files of a removed job cannot be read; uploads among them stay");
+        let job = row::id(row).map(|id| id.to_string()).unwrap_or_default();
+        tracing::warn!(%error, job, "the files of a removed job cannot be read; uploads among them stay");
         Vec::new()
     })
 }

@@ -9,7 +9,7 @@ use crate::sqlite::rows::{Rows, Word, later};
 use crate::{ClaimedJob, Lease, StoreError, Terms};
 
 /// Because only one connection writes, the order of `seq` is the order of commits, and an unfinished job of the same key with
-/// a higher `seq` can never be running.
+/// a higher `seq` can never be running. A job of a kind that only a later version knows is left for a server of that version.
 pub(super) const CLAIM: &str = "
     UPDATE job
     SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = :replica, lease_expires_at = :expires,
@@ -17,6 +17,7 @@ pub(super) const CLAIM: &str = "
     WHERE seq IN (
         SELECT candidate.seq FROM job AS candidate
         WHERE candidate.service = :service AND candidate.state = 'queued' AND candidate.run_at <= :now
+          AND candidate.kind IN ('train', 'input')
           AND (candidate.key IS NULL OR NOT EXISTS (
               SELECT 1 FROM job AS earlier
               WHERE earlier.service = :service AND earlier.key = candidate.key AND earlier.finished_at IS NULL

@@ -6,42 +6,52 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// No answer takes longer, as the services under test are set up.
+/// No answer takes longer, as the services under test are usually set up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request in the making.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub struct Request {
     method: String,
     target: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     has_length: bool,
+    patience: Duration,
 }
 
 impl Request {
-    pub(crate) fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: Vec::new(), has_length: false }
+    /// With a method and a target, such as `/status?jobId=7`.
+    #[must_use]
+    pub fn new(method: &str, target: &str) -> Self {
+        let (method, target) = (method.to_owned(), target.to_owned());
+        Self { method, target, headers: Vec::new(), body: Vec::new(), has_length: false, patience: PATIENCE }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    /// One more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// A body with its length, of the type given.
-    pub(crate) fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+    #[must_use]
+    pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self.has_length = true;
         self.header("Content-Type", content_type)
     }
 
-    pub(crate) fn json(self, body: &Value) -> Self {
+    /// A JSON body with its length.
+    #[must_use]
+    pub fn json(self, body: &Value) -> Self {
         self.body("application/json", body.to_string())
     }
 
     /// A form with files, each a name and its contents, and text fields.
-    pub(crate) fn form(self, files: &[(&str, &str)], fields: &[(&str, &str)]) -> Self {
+    #[must_use]
+    pub fn form(self, files: &[(&str, &str)], fields: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(name, contents)| (format!("name=\"file\"; filename=\"{name}\""), contents));
         let fields = fields.iter().map(|(name, contents)| (format!("name=\"{name}\""), contents));
         let parts = files.chain(fields);
@@ -51,15 +61,27 @@ impl Request {
     }
 
     /// Bytes that follow the headers as they are; the headers must say how long they are, or not.
-    pub(crate) fn raw(mut self, body: impl Into<Vec<u8>>) -> Self {
+    #[must_use]
+    pub fn raw(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
+    /// Gives up on an answer after this time.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     /// Sends the request over a connection of its own.
-    pub(crate) fn send(&self, address: SocketAddr) -> io::Result<Response> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+    ///
+    /// # Errors
+    ///
+    /// When no whole answer came. The request may have had its effect all the same, unless the kind is
+    /// [`io::ErrorKind::ConnectionRefused`].
+    pub fn send(&self, address: SocketAddr) -> io::Result<Response> {
+        let mut stream = TcpStream::connect_timeout(&address, self.patience)?;
+        stream.set_read_timeout(Some(self.patience))?;
         stream.write_all(&self.encode(address))?;
         Response::read(&mut BufReader::new(stream), self.method == "HEAD")
     }
@@ -81,35 +103,58 @@ impl Request {
 
 /// An answer, read whole.
 #[derive(Debug, Clone)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
+pub struct Response {
+    /// The status code.
+    pub status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
 impl Response {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// A header by its name, in whatever case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn text(&self) -> &str {
+    /// The body as a text.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("answers are UTF-8")
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
         serde_json::from_str(self.text()).unwrap_or_else(|error| panic!("{error} in {self}"))
     }
 
     /// The body of an answer with this status.
+    ///
+    /// # Panics
+    ///
+    /// When it has another.
     #[track_caller]
-    pub(crate) fn expect(&self, status: u16) -> Value {
+    pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self}");
         self.json()
     }
 
     /// Makes sure that this is the problem `code`, complete and well formed, and returns its detail.
+    ///
+    /// # Panics
+    ///
+    /// When it is another or malformed.
     #[track_caller]
-    pub(crate) fn expect_problem(&self, status: u16, code: &str) -> String {
+    pub fn expect_problem(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{self}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self}");
         let body = self.json();

@@ -2,13 +2,17 @@
 
 /// A language scripts are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Language {
+pub enum Language {
+    /// Hosted by `dunnage-python`.
     Python,
+    /// Hosted by `dunnage-lua`.
     Lua,
 }
 
 impl Language {
-    pub(crate) fn extension(self) -> &'static str {
+    /// How the names of its scripts end.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
         match self {
             Self::Python => "py",
             Self::Lua => "lua",
@@ -17,6 +21,7 @@ impl Language {
 }
 
 /// Makes two tests of each function named, one for each language.
+#[macro_export]
 macro_rules! in_both_languages {
     ($($name:ident),* $(,)?) => {
         mod python {
@@ -28,4 +33,4 @@ macro_rules! in_both_languages {
     };
 }
 
-pub(crate) use in_both_languages;
+pub use crate::in_both_languages;

@@ -4,7 +4,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// Calls `probe` until it has something, and fails when it has had nothing for `patience`.
-pub(crate) fn eventually<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+///
+/// # Panics
+///
+/// When it has waited in vain; the text says what for.
+pub fn eventually<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = probe() {
@@ -16,7 +20,8 @@ pub(crate) fn eventually<T>(what: &str, patience: Duration, mut probe: impl FnMu
 }
 
 /// Every living process whose environment has the entry `mark`.
-pub(crate) fn marked(mark: &str) -> Vec<i32> {
+#[must_use]
+pub fn marked(mark: &str) -> Vec<i32> {
     let has_mark = |pid: &i32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
@@ -25,19 +30,26 @@ pub(crate) fn marked(mark: &str) -> Vec<i32> {
 }
 
 /// The children of a process that have not ended.
-pub(crate) fn children(parent: i32) -> Vec<i32> {
+#[must_use]
+pub fn children(parent: i32) -> Vec<i32> {
     let is_child = |pid: &i32| stat(*pid).is_some_and(|stat| stat.parent == parent && stat.state != 'Z');
     pids().filter(is_child).collect()
 }
 
 /// What a process is called, with its arguments; empty when it has ended.
-pub(crate) fn command_line(pid: i32) -> String {
+#[must_use]
+pub fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
 /// The process group that a process belongs to.
-pub(crate) fn group(pid: i32) -> i32 {
+///
+/// # Panics
+///
+/// When the process has ended.
+#[must_use]
+pub fn group(pid: i32) -> i32 {
     stat(pid).expect("the process lives").group
 }
 

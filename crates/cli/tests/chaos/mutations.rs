@@ -1,0 +1,115 @@
+//! The product, broken on purpose: for each promise a change after which it no longer holds, and has to be seen not to hold.
+//!
+//! A change replaces a text in the binary, an SQL statement's most often, by another one that is as long. It breaks what it says
+//! and nothing else, so the other promises must go on holding.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dunnage_testing::history::{Promise, violations};
+use dunnage_testing::language::Language;
+use dunnage_testing::setup::{BUILT_BESIDE, built_dunnage};
+
+use crate::ground::Ground;
+use crate::plan::Plan;
+use crate::run::{sabotaged_run, setup};
+
+/// Which mutants run: `all`, or those that break one promise, such as `J6`. Without it, it is only seen to that the changes can
+/// still be made.
+const RUN: &str = "DUNNAGE_CHAOS_MUTATIONS";
+
+/// A change that breaks a promise.
+struct Mutation {
+    breaks: Promise,
+    why: &'static str,
+    find: &'static str,
+    replace: &'static str,
+    /// Statements for the database, where the binary alone is not enough.
+    sabotage: &'static str,
+}
+
+const ON_SQLITE: [Mutation; 5] = [
+    Mutation {
+        breaks: Promise::J1,
+        why: "ended jobs are removed while they are young, not when they are old",
+        find: "AND finished_at < :before",
+        replace: "AND finished_at > :before",
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J2,
+        why: "jobs whose holder is gone are never looked for",
+        find: "state = 'running' AND (lease_expires_at <= :now",
+        replace: "state = 'missing' AND (lease_expires_at <= :now",
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J4,
+        why: "an attempt is not charged when it starts",
+        find: "attempt = attempt + 1",
+        replace: "attempt = attempt + 0",
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J6,
+        why: "leases are taken over although they last",
+        find: "(lease_expires_at <= :now",
+        replace: "(lease_expires_at >= 0   ",
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J7,
+        why: "a job that was submitted before is not found, and nothing forbids a second one",
+        find: "AND idempotency_key = :key",
+        replace: "AND false AND     0 = :key",
+        sabotage: "DROP INDEX job_by_idempotency_key",
+    },
+];
+
+#[test]
+fn each_mutation_on_sqlite_is_noticed() {
+    for mutation in &ON_SQLITE {
+        must_be_noticed(mutation, Language::Lua, || Ground::Sqlite);
+    }
+}
+
+fn must_be_noticed(mutation: &Mutation, language: Language, ground: impl Fn() -> Ground) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mutant = breed(mutation, folder.path());
+    let wanted = std::env::var(RUN).unwrap_or_default();
+    if wanted != "all" && wanted != mutation.breaks.to_string() {
+        eprintln!("{}: {}: can be made; `make chaos` sees whether it is noticed", mutation.breaks, mutation.why);
+        return;
+    }
+    eprintln!("{}: {}", mutation.breaks, mutation.why);
+    // What is expected not to end need not be waited for as long as what is.
+    let bound = Duration::from_secs(if mutation.breaks == Promise::J2 { 15 } else { 60 });
+    let plan = Plan { seed: 7, during: Duration::from_secs(10), jobs: 150, slow_job: Duration::from_secs(1), bound };
+    let history = sabotaged_run(&setup(language).binary(mutant), &ground(), &plan, mutation.sabotage);
+    let found = violations(&history);
+    assert!(!found.is_empty(), "{} was broken, and nobody noticed: {}", mutation.breaks, mutation.why);
+    let others = found.iter().filter(|violation| violation.promise != mutation.breaks).collect::<Vec<_>>();
+    assert!(others.is_empty(), "besides {}: {others:?}", mutation.breaks);
+}
+
+/// Makes a changed copy of the binary, with the runtimes beside it.
+fn breed(mutation: &Mutation, folder: &Path) -> PathBuf {
+    let (find, replace) = (mutation.find.as_bytes(), mutation.replace.as_bytes());
+    assert_eq!(find.len(), replace.len(), "the texts must be of one length: {}", mutation.why);
+    let original = built_dunnage();
+    let mut bytes = std::fs::read(&original).expect("the binary has been built");
+    let places: Vec<_> = memchr::memmem::find_iter(&bytes, find).collect();
+    assert!(!places.is_empty(), "`{}` is not in the binary; has the statement changed?", mutation.find);
+    for place in places {
+        bytes[place..place + find.len()].copy_from_slice(replace);
+    }
+    let mutant = folder.join("dunnage");
+    std::fs::write(&mutant, bytes).expect("the copy can be written");
+    let permissions = std::fs::metadata(&original).expect("the binary has been built").permissions();
+    std::fs::set_permissions(&mutant, permissions).expect("the copy is ours");
+    for name in BUILT_BESIDE {
+        symlink(original.with_file_name(name), folder.join(name)).expect("the folder is empty");
+    }
+    mutant
+}

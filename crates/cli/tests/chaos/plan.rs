@@ -1,0 +1,41 @@
+//! How long a run takes, and how much happens in it.
+
+use std::time::Duration;
+
+/// What `make test` does; `make chaos` says more.
+const SECONDS: u64 = 8;
+const JOBS: usize = 200;
+
+/// The course of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// What happens is drawn from it.
+    pub(crate) seed: u64,
+    /// How long things go wrong.
+    pub(crate) during: Duration,
+    /// How many jobs are submitted, spread over that time.
+    pub(crate) jobs: usize,
+    /// How long the slow ones among them take.
+    pub(crate) slow_job: Duration,
+    /// How long after the last fault every job must have ended.
+    pub(crate) bound: Duration,
+}
+
+impl Plan {
+    /// As the environment has it: `DUNNAGE_CHAOS_SEED`, `DUNNAGE_CHAOS_SECONDS` and `DUNNAGE_CHAOS_JOBS`.
+    pub(crate) fn from_environment() -> Self {
+        Self {
+            seed: number("SEED").unwrap_or_else(rand::random),
+            during: Duration::from_secs(number("SECONDS").unwrap_or(SECONDS)),
+            jobs: number("JOBS").map_or(JOBS, |jobs| usize::try_from(jobs).expect("a number of jobs is small")),
+            slow_job: Duration::from_millis(400),
+            bound: Duration::from_secs(60),
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let name = format!("DUNNAGE_CHAOS_{name}");
+    let text = std::env::var(&name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("`{name}` is `{text}`, which is no number")))
+}
