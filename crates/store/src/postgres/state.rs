@@ -111,6 +111,11 @@ impl State for PostgresStore {
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, StateValue)>, StoreError> {
+        // No key holds a zero character, and PostgreSQL would take none: what is behind `a\0…` is what is behind `a`.
+        if prefix.contains('\0') {
+            return Ok(Vec::new());
+        }
+        let after = after.and_then(|after| after.split('\0').next());
         let (behind, limit) = (successor(prefix), sql_limit(limit));
         let most_bytes = i64::try_from(self.limits.scan_bytes).unwrap_or(i64::MAX);
         let parameters = [
