@@ -43,7 +43,7 @@ const REPLACE: &str = "UPDATE state SET kind = $3, value = $4, layout = $5 WHERE
 const REMOVE: &str = "DELETE FROM state WHERE service = $1 AND key = $2";
 
 /// Walks along the primary key, in which keys stand byte by byte, and stops counting where the values get too large.
-const SCAN: &str = "
+pub(super) const SCAN: &str = "
     SELECT key, kind, value, layout FROM (
         SELECT page.*, row_number() OVER entries AS position, sum(octet_length(value)) OVER entries AS bytes
         FROM (
