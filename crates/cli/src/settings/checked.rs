@@ -109,6 +109,7 @@ impl Settings {
             ("max-attempts", self.jobs.max_attempts == 0),
             ("max-files", self.http.max_files == 0),
             ("database-connections", self.storage.database_connections == 0),
+            ("max-streams", self.http.max_streams == 0),
             ("max-body", self.http.max_body == ByteSize(0)),
             ("max-upload", self.http.max_upload == ByteSize(0)),
         ];
@@ -175,6 +176,7 @@ impl Settings {
                 max_body_bytes: in_memory(http.max_body),
                 max_upload_bytes: http.max_upload.as_u64(),
                 max_files: http.max_files,
+                max_streams: http.max_streams,
             },
             workers: WorkerConfig {
                 serving: workers.workers,
@@ -276,6 +278,7 @@ mod tests {
         assert_eq!(config.service.script, script);
         assert_eq!((config.http.host.to_string().as_str(), config.http.port), ("127.0.0.1", 8080));
         assert_eq!((config.http.max_body_bytes, config.http.max_upload_bytes, config.http.max_files), (1 << 20, 1 << 30, 10_000));
+        assert_eq!(config.http.max_streams, 1000);
         assert_eq!((config.workers.serving, config.workers.max_batch, config.workers.max_queue), (1, 32, 1024));
         assert_eq!((config.workers.max_wait, config.workers.timeout), (Duration::ZERO, Duration::from_secs(30)));
         assert_eq!((config.jobs.timeout, config.jobs.retention), (Duration::from_secs(86_400), Duration::from_secs(604_800)));

@@ -95,6 +95,9 @@ pub(crate) struct HttpSettings {
     /// The most files in one request
     #[arg(long, env = "DUNNAGE_MAX_FILES", value_name = "COUNT", default_value_t = 10_000)]
     pub(crate) max_files: usize,
+    /// The most streams of `/jobs/{id}/events` open at once
+    #[arg(long, env = "DUNNAGE_MAX_STREAMS", value_name = "COUNT", default_value_t = 1000)]
+    pub(crate) max_streams: usize,
 }
 
 /// The worker processes.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dunnage_testing::proxy::{Mode, Modes};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
 use crate::fleet::Fleet;
@@ -16,7 +16,7 @@ use crate::run::LEASE;
 /// How often it is seen to whether something has to be put right.
 const TICK: Duration = Duration::from_millis(50);
 /// How long it stays at what there is before something else goes wrong.
-const BETWEEN: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(1200);
+const BETWEEN: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_millis(700);
 
 /// Kinds of faults. Those of the network and of the database are for fleets on PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,15 +66,14 @@ struct Wrong {
 /// Has things go wrong, several at a time, for as long as planned, then puts everything right. Returns how often what happened.
 pub(crate) fn rage(fleet: &mut Fleet<'_>, ground: &Ground, plan: &Plan) -> BTreeMap<String, u32> {
     let mut rng = StdRng::seed_from_u64(plan.seed);
-    let (mut wrong, mut counts) = (Vec::<Wrong>::new(), BTreeMap::new());
+    let (mut wrong, mut deck, mut counts) = (Vec::<Wrong>::new(), Vec::new(), BTreeMap::new());
     let end = Instant::now() + plan.during;
     let mut next = Instant::now();
     while Instant::now() < end {
         wrong.retain(|wrong| wrong.until > Instant::now() || put_right(fleet, wrong));
         let well = (0..fleet.size()).filter(|replica| wrong.iter().all(|wrong| wrong.replica != *replica)).collect::<Vec<_>>();
         if let Some(&replica) = well.choose(&mut rng).filter(|_| Instant::now() >= next) {
-            let kinds = if matches!(ground, Ground::Sqlite) { &Fault::ON_SQLITE[..] } else { &Fault::ON_POSTGRES };
-            let fault = *kinds.choose(&mut rng).expect("there are faults");
+            let fault = draw(&mut deck, ground, &mut rng);
             *counts.entry(format!("{fault:?}")).or_default() += 1;
             let lasts = inflict(fleet, ground, fault, replica, &mut rng);
             wrong.extend(lasts.map(|time| Wrong { fault, replica, until: Instant::now() + time }));
@@ -86,6 +85,15 @@ pub(crate) fn rage(fleet: &mut Fleet<'_>, ground: &Ground, plan: &Plan) -> BTree
         put_right(fleet, wrong);
     }
     counts
+}
+
+/// Every kind comes before one comes again, so that a short run has most of them.
+fn draw(deck: &mut Vec<Fault>, ground: &Ground, rng: &mut StdRng) -> Fault {
+    if deck.is_empty() {
+        deck.extend(if matches!(ground, Ground::Sqlite) { &Fault::ON_SQLITE[..] } else { &Fault::ON_POSTGRES });
+        deck.shuffle(rng);
+    }
+    deck.pop().expect("there are faults")
 }
 
 /// Returns how long it lasts, unless it is over at once.

@@ -24,3 +24,9 @@ fn promises_hold_on_sqlite() {
     let history = run(&setup(Language::Lua), &Ground::Sqlite, &Plan::from_environment());
     assert_eq!(violations(&history), []);
 }
+
+#[test]
+fn promises_hold_on_postgres() {
+    let history = run(&setup(Language::Python), &Ground::postgres(), &Plan::from_environment());
+    assert_eq!(violations(&history), []);
+}

@@ -23,9 +23,9 @@ const RUN: &str = "DUNNAGE_CHAOS_MUTATIONS";
 struct Mutation {
     breaks: Promise,
     why: &'static str,
-    find: &'static str,
-    replace: &'static str,
-    /// Statements for the database, where the binary alone is not enough.
+    /// What stands in the binary, and what comes in its place.
+    change: Option<(&'static str, &'static str)>,
+    /// Statements for the database, where the binary is not to blame, or not alone.
     sabotage: &'static str,
 }
 
@@ -33,36 +33,76 @@ const ON_SQLITE: [Mutation; 5] = [
     Mutation {
         breaks: Promise::J1,
         why: "ended jobs are removed while they are young, not when they are old",
-        find: "AND finished_at < :before",
-        replace: "AND finished_at > :before",
+        change: Some(("AND finished_at < :before", "AND finished_at > :before")),
         sabotage: "",
     },
     Mutation {
         breaks: Promise::J2,
         why: "jobs whose holder is gone are never looked for",
-        find: "state = 'running' AND (lease_expires_at <= :now",
-        replace: "state = 'missing' AND (lease_expires_at <= :now",
+        change: Some(("state = 'running' AND (lease_expires_at <= :now", "state = 'missing' AND (lease_expires_at <= :now")),
         sabotage: "",
     },
     Mutation {
         breaks: Promise::J4,
         why: "an attempt is not charged when it starts",
-        find: "attempt = attempt + 1",
-        replace: "attempt = attempt + 0",
+        change: Some(("attempt = attempt + 1", "attempt = attempt + 0")),
         sabotage: "",
     },
     Mutation {
         breaks: Promise::J6,
         why: "leases are taken over although they last",
-        find: "(lease_expires_at <= :now",
-        replace: "(lease_expires_at >= 0   ",
+        change: Some(("(lease_expires_at <= :now", "(lease_expires_at >= 0   ")),
         sabotage: "",
     },
     Mutation {
         breaks: Promise::J7,
         why: "a job that was submitted before is not found, and nothing forbids a second one",
-        find: "AND idempotency_key = :key",
-        replace: "AND false AND     0 = :key",
+        change: Some(("AND idempotency_key = :key", "AND false AND     0 = :key")),
+        sabotage: "DROP INDEX job_by_idempotency_key",
+    },
+];
+
+const ON_POSTGRES: [Mutation; 7] = [
+    Mutation {
+        breaks: Promise::J1,
+        why: "ended jobs are removed while they are young, not when they are old",
+        change: Some(("finished_at < now() - make_interval", "finished_at > now() - make_interval")),
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J2,
+        why: "jobs whose holder is gone are never looked for",
+        change: Some(("state = 'running' AND (lease_expires_at <= now()", "state = 'missing' AND (lease_expires_at <= now()")),
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J3,
+        why: "a holder that did not hear that it has ended its job may end it once more",
+        change: Some(("job.state = 'running' AND job.lease = leaving", "job.state <> 'queued' AND job.lease = leaving")),
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J4,
+        why: "an attempt is not charged when it starts",
+        change: Some(("attempt = attempt + 1", "attempt = attempt + 0")),
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J5,
+        why: "a holder that was superseded may end the job that others hold",
+        change: Some(("job.lease = leaving.lease", "job.lease>= leaving.lease")),
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J6,
+        why: "leases are taken over although they last",
+        change: Some(("(lease_expires_at <= now() OR", "(lease_expires_at >'epoch' OR")),
+        sabotage: "",
+    },
+    Mutation {
+        breaks: Promise::J7,
+        why: "nothing forbids a second job of the same key",
+        change: None,
         sabotage: "DROP INDEX job_by_idempotency_key",
     },
 ];
@@ -71,6 +111,13 @@ const ON_SQLITE: [Mutation; 5] = [
 fn each_mutation_on_sqlite_is_noticed() {
     for mutation in &ON_SQLITE {
         must_be_noticed(mutation, Language::Lua, || Ground::Sqlite);
+    }
+}
+
+#[test]
+fn each_mutation_on_postgres_is_noticed() {
+    for mutation in &ON_POSTGRES {
+        must_be_noticed(mutation, Language::Python, Ground::postgres);
     }
 }
 
@@ -95,14 +142,15 @@ fn must_be_noticed(mutation: &Mutation, language: Language, ground: impl Fn() ->
 
 /// Makes a changed copy of the binary, with the runtimes beside it.
 fn breed(mutation: &Mutation, folder: &Path) -> PathBuf {
-    let (find, replace) = (mutation.find.as_bytes(), mutation.replace.as_bytes());
-    assert_eq!(find.len(), replace.len(), "the texts must be of one length: {}", mutation.why);
     let original = built_dunnage();
     let mut bytes = std::fs::read(&original).expect("the binary has been built");
-    let places: Vec<_> = memchr::memmem::find_iter(&bytes, find).collect();
-    assert!(!places.is_empty(), "`{}` is not in the binary; has the statement changed?", mutation.find);
-    for place in places {
-        bytes[place..place + find.len()].copy_from_slice(replace);
+    if let Some((find, replace)) = mutation.change {
+        assert_eq!(find.len(), replace.len(), "the texts must be of one length: {}", mutation.why);
+        let places: Vec<_> = memchr::memmem::find_iter(&bytes, find).collect();
+        assert!(!places.is_empty(), "`{find}` is not in the binary; has the statement changed?");
+        for place in places {
+            bytes[place..place + find.len()].copy_from_slice(replace.as_bytes());
+        }
     }
     let mutant = folder.join("dunnage");
     std::fs::write(&mutant, bytes).expect("the copy can be written");
