@@ -38,8 +38,8 @@ async fn jobs_of_a_key_never_overlap_and_begin_in_the_order_of_their_commits() {
             }
         });
     }
-    for store in stores.iter().cycle().take(6).cloned() {
-        let course = Arc::clone(&course);
+    for number in 0..6 {
+        let (store, course) = (stores[number % stores.len()].clone(), Arc::clone(&course));
         tasks.spawn(async move { work(&store, &course).await });
     }
     timeout(PATIENCE, tasks.join_all()).await.expect("every job ends in time");
