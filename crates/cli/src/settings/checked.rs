@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::Settings;
 use super::problems::Problems;
+use super::secret::Secret;
 
 /// The scripts that are looked for in a folder.
 const SCRIPT_NAMES: [&str; 2] = ["model.py", "model.lua"];
@@ -145,12 +146,12 @@ impl Settings {
 
     /// The database of a fleet, if one is named.
     pub(crate) fn database(&self) -> Option<DatabaseConfig> {
-        let url = self.storage.database_url.clone()?;
+        let url = self.storage.database_url.as_ref()?.reveal().to_owned();
         Some(DatabaseConfig { url, connections: self.storage.database_connections })
     }
 
     fn check_database(&self, problems: &mut Vec<String>) {
-        let url = self.storage.database_url.as_deref();
+        let url = self.storage.database_url.as_ref().map(Secret::reveal);
         // What it holds besides is not repeated: it may be a password.
         if url.is_some_and(|url| !DATABASE_SCHEMES.iter().any(|scheme| url.starts_with(scheme))) {
             problems.push("`--database-url` must begin with `postgres://`".to_owned());
