@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dunnage_store::{PostgresStore, StoreError};
+use dunnage_store::{Jobs, PostgresStore, StoreError};
 use dunnage_testing::postgres::Cluster;
 use tempfile::TempDir;
 use tokio::task::block_in_place;
@@ -80,7 +80,9 @@ async fn each_sslmode_encrypts_and_checks_as_much_as_it_says() {
         ("localhost", format!("sslmode=verify-full{right}"), true),
     ] {
         let store = PostgresStore::open(settings(&to(&url, host, &options))).await;
-        assert!(store.is_ok(), "{options}: {store:?}");
+        let store = store.unwrap_or_else(|error| panic!("{options}: {error:?}"));
+        // It stays connected for the next call.
+        store.backlog().await.unwrap();
         let count = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'dunnage'";
         let encrypted = block_in_place(|| cluster.sql(&url, count));
         assert_eq!(encrypted, if is_encrypted { "t" } else { "f" }, "{options}");
