@@ -12,7 +12,8 @@ use crate::text::print;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  DUNNAGE_DATABASE_URL=postgres://dunnage@db.example/models dunnage migrate
+  dunnage migrate                                     the database that DUNNAGE_DATABASE_URL names
+  dunnage migrate --database-url postgres://dunnage@db.example/models
 
 `dunnage serve` does the same at its start, also when several replicas start at once. Use this where the account of the
 service may not change tables: run it with one that may, before a new version is rolled out.")]
