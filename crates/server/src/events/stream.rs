@@ -9,6 +9,7 @@ use dunnage_store::StoreError;
 use dunnage_types::{Job, JobId, LogLine};
 use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::reads::PAGE;
 use super::watcher::{Tail, Watchers};
@@ -71,6 +72,7 @@ impl Teller {
 
     /// Tells everything up to the terminal state, as long as somebody watches the job.
     async fn tell(mut self, job: Arc<Job>) -> Result<(), StoreError> {
+        let read_at = Instant::now();
         self.tell_of(&job, None).await?;
         if job.state.is_terminal() {
             return Ok(());
@@ -78,8 +80,12 @@ impl Teller {
         let mut watched = self.watchers.join(job, self.position.line);
         loop {
             let seen = watched.borrow_and_update().clone();
-            self.tell_of(&seen.job, Some(&seen.tail)).await?;
-            if seen.job.state.is_terminal() || watched.changed().await.is_err() {
+            let has_ended = seen.job.state.is_terminal();
+            // Others may have been told of the job as it was before this client asked. Its end is final, however old.
+            if has_ended || seen.looked_at > read_at {
+                self.tell_of(&seen.job, Some(&seen.tail)).await?;
+            }
+            if has_ended || watched.changed().await.is_err() {
                 return Ok(());
             }
         }

@@ -99,6 +99,23 @@ async fn fifty_listeners_read_about_as_often_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_who_comes_between_two_looks_is_told_nothing_older_than_it_has_read() {
+    let (job, stopping) = (Fake::running(), going_on());
+    job.change(|job| job.state = JobState::Queued);
+    let events = job.events(2);
+    let mut first = job.listen(&events, BEGINNING, &stopping);
+    first.piece().await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    job.change(|job| job.state = JobState::Running);
+    let second = job.listen(&events, BEGINNING, &stopping);
+    let course = async {
+        sleep(SOON).await;
+        job.end();
+    };
+    assert_eq!(tokio::join!(second.rest(), course).0, ["0:running state", "0:done state"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_misses_nothing_and_holds_up_nobody() {
     let (job, stopping) = (Fake::running(), going_on());
     let events = job.events(2);

@@ -1,12 +1,14 @@
 //! Looking at a job for everybody who listens to it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dunnage_store::StoreError;
 use dunnage_types::{Job, JobId, LogLine};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::reads::{PAGE, Reads};
 use crate::problem::chain;
@@ -32,6 +34,8 @@ struct Watched {
     job: JobId,
     seen: watch::Sender<Seen>,
     hint: Notify,
+    /// Somebody has joined since the last look began, and has to be told of the next one even if it finds nothing new.
+    has_newcomers: AtomicBool,
 }
 
 /// What was found at the last look. Every line that there was when the job was read is in the tail or before it.
@@ -39,6 +43,8 @@ struct Watched {
 pub(super) struct Seen {
     pub(super) job: Arc<Job>,
     pub(super) tail: Tail,
+    /// When the look began; the job is no older than that.
+    pub(super) looked_at: Instant,
 }
 
 /// The newest piece of a log, for those who have everything before it.
@@ -76,11 +82,13 @@ impl Watchers {
     pub(super) fn join(&self, job: Arc<Job>, end: u64) -> watch::Receiver<Seen> {
         let mut watched = self.shared.lock();
         if let Some(known) = watched.get(&job.id) {
+            known.has_newcomers.store(true, Ordering::SeqCst);
             return known.seen.subscribe();
         }
         let id = job.id;
-        let (seen, listener) = watch::channel(Seen { job, tail: Tail { after: end, lines: Arc::default() } });
-        let new = Arc::new(Watched { job: id, seen, hint: Notify::new() });
+        let (seen, listener) =
+            watch::channel(Seen { job, tail: Tail { after: end, lines: Arc::default() }, looked_at: Instant::now() });
+        let new = Arc::new(Watched { job: id, seen, hint: Notify::new(), has_newcomers: AtomicBool::new(false) });
         watched.insert(id, Arc::clone(&new));
         tokio::spawn(Watcher { shared: Arc::clone(&self.shared), watched: new }.run());
         listener
@@ -128,30 +136,32 @@ impl Watcher {
 
     /// Looks once: at the job and then at its log, because what is written before a job ends is in the log by then.
     async fn look(&self) -> Result<Arc<Job>, StoreError> {
+        let has_newcomers = self.watched.has_newcomers.swap(false, Ordering::SeqCst);
+        let looked_at = Instant::now();
         let job = Arc::new(self.shared.reads.job(self.watched.job).await?);
         loop {
             let after = self.watched.seen.borrow().tail.end();
             let lines = self.shared.reads.log(self.watched.job, after).await?;
             let is_last = lines.len() < PAGE;
-            self.tell(is_last.then_some(&job), Tail { after, lines: lines.into() });
+            self.tell(is_last.then_some((&job, looked_at)), Tail { after, lines: lines.into() }, has_newcomers && is_last);
             if is_last {
                 return Ok(job);
             }
         }
     }
 
-    /// Tells everybody, if there is anything new: of lines as they are read, of the job once all of them are.
-    fn tell(&self, job: Option<&Arc<Job>>, tail: Tail) {
+    /// Tells everybody, if there is anything new or there are newcomers: of lines as they are read, of the job once all of them are.
+    fn tell(&self, job: Option<(&Arc<Job>, Instant)>, tail: Tail, has_newcomers: bool) {
         self.watched.seen.send_if_modified(|seen| {
-            let changed = job.filter(|job| **job != seen.job);
-            let is_news = changed.is_some() || !tail.lines.is_empty();
-            if let Some(job) = changed {
+            let is_news = job.is_some_and(|(job, _)| **job != *seen.job) || !tail.lines.is_empty();
+            if let Some((job, looked_at)) = job {
                 seen.job = Arc::clone(job);
+                seen.looked_at = looked_at;
             }
             if is_news {
                 seen.tail = tail;
             }
-            is_news
+            is_news || has_newcomers
         });
     }
 
