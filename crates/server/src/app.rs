@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dunnage_files::Files;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::artifacts::Artifacts;
 use crate::config::Config;
+use crate::events::Events;
 use crate::fleet::PresenceBoard;
 use crate::metrics::Metrics;
 use crate::state::CachedState;
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) artifacts: Artifacts,
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
+    pub(crate) events: Events,
     /// Held while a version takes over, so that two do not do so at once.
     pub(crate) taking_over: tokio::sync::Mutex<()>,
     /// Rises with each reload of the script, so that idle job workers are replaced too.
@@ -38,7 +40,7 @@ pub(crate) struct App {
     pub(crate) running: Running,
     /// What the other replicas are to be told of this one.
     pub(crate) presence: PresenceBoard,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
 }
 
 /// The parts from which an [`App`] is made.
@@ -59,6 +61,7 @@ pub(crate) struct Parts {
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } = parts;
+        let events = Events::new(Arc::clone(&store), config.http.max_streams);
         Self {
             config,
             script,
@@ -71,21 +74,27 @@ impl App {
             artifacts,
             pool,
             metrics,
+            events,
             taking_over: tokio::sync::Mutex::new(()),
             reloads: AtomicU64::new(0),
             running: Running::default(),
             presence: PresenceBoard::default(),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
         }
     }
 
     /// Whether the server has been told to end.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        *self.stopping.borrow()
+    }
+
+    /// Becomes true when the server is told to end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
     }
 
     pub(crate) fn begin_stopping(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.stopping.send_replace(true);
     }
 }
 

@@ -61,6 +61,8 @@ pub struct HttpConfig {
     pub max_upload_bytes: u64,
     /// The most files in one request. `--max-files`, by default 10 000.
     pub max_files: usize,
+    /// The most streams of `/jobs/{id}/events` open at once. `--max-streams`, by default 1000.
+    pub max_streams: usize,
 }
 
 /// The worker processes.

@@ -8,6 +8,7 @@ mod artifacts;
 mod callbacks;
 mod check;
 mod config;
+mod events;
 mod fleet;
 mod host;
 mod jobs;

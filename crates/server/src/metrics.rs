@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     outputs_queued: IntGauge,
     active_version: IntGauge,
     state_cache: StateCacheCounters,
+    event_streams: IntGauge,
 }
 
 impl Metrics {
@@ -77,6 +78,7 @@ impl Metrics {
                 hits: register.add(IntCounter::new("state_cache_hits_total", "Reads of state answered from memory")?)?,
                 misses: register.add(IntCounter::new("state_cache_misses_total", "Reads of state that went to the database")?)?,
             },
+            event_streams: register.gauge("event_streams", "Streams of events that are open")?,
             registry,
         })
     }
@@ -106,6 +108,10 @@ impl Metrics {
 
     pub(crate) fn callback_settled(&self, outcome: &str) {
         self.callbacks.with_label_values(&[outcome]).inc();
+    }
+
+    pub(crate) fn set_event_streams(&self, open: usize) {
+        self.event_streams.set(as_gauge(open as u64));
     }
 
     /// The text, with the gauges as they are now.

@@ -45,6 +45,7 @@ pub enum Code {
     FunctionMissing,
     WorkerCrashed,
     QueueFull,
+    TooManyStreams,
     WorkerUnavailable,
     ShuttingDown,
     StoreUnavailable,
@@ -54,7 +55,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -84,6 +85,7 @@ impl Code {
         Self::FunctionMissing,
         Self::WorkerCrashed,
         Self::QueueFull,
+        Self::TooManyStreams,
         Self::WorkerUnavailable,
         Self::ShuttingDown,
         Self::StoreUnavailable,
@@ -124,6 +126,7 @@ impl Code {
             Self::FunctionMissing => ("function_missing", 501, "The script lacks the function"),
             Self::WorkerCrashed => ("worker_crashed", 502, "The worker died"),
             Self::QueueFull => ("queue_full", 503, "Too many requests are waiting"),
+            Self::TooManyStreams => ("too_many_streams", 503, "Too many streams are open"),
             Self::WorkerUnavailable => ("worker_unavailable", 503, "No worker is ready"),
             Self::ShuttingDown => ("shutting_down", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store_unavailable", 503, "The database is not available"),
@@ -141,7 +144,9 @@ impl Code {
     fn retry_after(self) -> Option<Duration> {
         match self {
             Self::QueueFull => Some(Duration::from_secs(1)),
-            Self::WorkerUnavailable | Self::ShuttingDown | Self::StoreUnavailable => Some(Duration::from_secs(5)),
+            Self::TooManyStreams | Self::WorkerUnavailable | Self::ShuttingDown | Self::StoreUnavailable => {
+                Some(Duration::from_secs(5))
+            }
             _ => None,
         }
     }

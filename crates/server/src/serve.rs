@@ -136,6 +136,8 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
             .configure(routes::configure)
     })
     .keep_alive(KEEP_ALIVE)
+    // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(app.config.workers.timeout.as_secs() + HTTP_GRACE_SECS)
     .disable_signals()
     .bind(address)
@@ -145,6 +147,7 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
 }
 
 async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, http: ServerHandle) {
+    // Ends the streams of events, too, which would hold up the HTTP server for as long as their jobs run.
     app.begin_stopping();
     fleet.stop(app).await;
     // Requests are answered while jobs come to their end: whoever sends them has yet to see that we are not ready.

@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::Settings;
 use super::problems::Problems;
+use super::secret::Secret;
 
 /// The scripts that are looked for in a folder.
 const SCRIPT_NAMES: [&str; 2] = ["model.py", "model.lua"];
@@ -109,6 +110,7 @@ impl Settings {
             ("max-attempts", self.jobs.max_attempts == 0),
             ("max-files", self.http.max_files == 0),
             ("database-connections", self.storage.database_connections == 0),
+            ("max-streams", self.http.max_streams == 0),
             ("max-body", self.http.max_body == ByteSize(0)),
             ("max-upload", self.http.max_upload == ByteSize(0)),
         ];
@@ -144,12 +146,12 @@ impl Settings {
 
     /// The database of a fleet, if one is named.
     pub(crate) fn database(&self) -> Option<DatabaseConfig> {
-        let url = self.storage.database_url.clone()?;
+        let url = self.storage.database_url.as_ref()?.reveal().to_owned();
         Some(DatabaseConfig { url, connections: self.storage.database_connections })
     }
 
     fn check_database(&self, problems: &mut Vec<String>) {
-        let url = self.storage.database_url.as_deref();
+        let url = self.storage.database_url.as_ref().map(Secret::reveal);
         // What it holds besides is not repeated: it may be a password.
         if url.is_some_and(|url| !DATABASE_SCHEMES.iter().any(|scheme| url.starts_with(scheme))) {
             problems.push("`--database-url` must begin with `postgres://`".to_owned());
@@ -175,6 +177,7 @@ impl Settings {
                 max_body_bytes: in_memory(http.max_body),
                 max_upload_bytes: http.max_upload.as_u64(),
                 max_files: http.max_files,
+                max_streams: http.max_streams,
             },
             workers: WorkerConfig {
                 serving: workers.workers,
@@ -276,6 +279,7 @@ mod tests {
         assert_eq!(config.service.script, script);
         assert_eq!((config.http.host.to_string().as_str(), config.http.port), ("127.0.0.1", 8080));
         assert_eq!((config.http.max_body_bytes, config.http.max_upload_bytes, config.http.max_files), (1 << 20, 1 << 30, 10_000));
+        assert_eq!(config.http.max_streams, 1000);
         assert_eq!((config.workers.serving, config.workers.max_batch, config.workers.max_queue), (1, 32, 1024));
         assert_eq!((config.workers.max_wait, config.workers.timeout), (Duration::ZERO, Duration::from_secs(30)));
         assert_eq!((config.jobs.timeout, config.jobs.retention), (Duration::from_secs(86_400), Duration::from_secs(604_800)));

@@ -22,6 +22,7 @@ use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
 
 use callbacks::CallbackSettings;
+use secret::Secret;
 
 /// Everything `serve` can be told. The first sentence of each text is also its meaning in `docs/configuration.md`.
 #[derive(Debug, Clone, Args)]
@@ -95,6 +96,9 @@ pub(crate) struct HttpSettings {
     /// The most files in one request
     #[arg(long, env = "DUNNAGE_MAX_FILES", value_name = "COUNT", default_value_t = 10_000)]
     pub(crate) max_files: usize,
+    /// The most streams of `/jobs/{id}/events` open at once
+    #[arg(long, env = "DUNNAGE_MAX_STREAMS", value_name = "COUNT", default_value_t = 1000)]
+    pub(crate) max_streams: usize,
 }
 
 /// The worker processes.
@@ -162,8 +166,8 @@ pub(crate) struct StorageSettings {
     #[arg(long, env = "DUNNAGE_FILES_ROOT", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) files_root: Option<PathBuf>,
     /// The PostgreSQL database that the replicas of the service share; without it, SQLite in the data folder, for one server
-    #[arg(long, env = "DUNNAGE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub(crate) database_url: Option<String>,
+    #[arg(long, env = "DUNNAGE_DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = secret::parser())]
+    pub(crate) database_url: Option<Secret>,
     /// How many connections there may be to the database; two more are for renewals and notifications
     #[arg(long, env = "DUNNAGE_DATABASE_CONNECTIONS", value_name = "COUNT", default_value_t = 8)]
     pub(crate) database_connections: usize,

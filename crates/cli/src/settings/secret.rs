@@ -27,7 +27,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Takes any text but the empty one.
-pub(super) fn parser() -> impl TypedValueParser<Value = Secret> {
+pub(crate) fn parser() -> impl TypedValueParser<Value = Secret> {
     NonEmptyStringValueParser::new().map(Secret)
 }
 

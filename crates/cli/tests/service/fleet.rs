@@ -11,6 +11,8 @@ use dunnage_testing::service::{Service, vector};
 use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
 
+use crate::listener::{Event, Listener};
+
 in_both_languages!(
     a_version_trained_on_one_replica_serves_on_all,
     a_rollback_reaches_every_replica_and_no_request_fails,
@@ -265,4 +267,23 @@ fn a_database_that_cannot_be_used_is_told_without_the_password() {
     let setup = Setup::new(Language::Lua, "calls").environment("DUNNAGE_DATABASE_URL", &url);
     let (status, said) = setup.refused();
     assert!(!status.success() && said.contains("nowhere_") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_job_is_followed_live_through_another_replica_and_taken_up_again_through_a_third() {
+    let script = "import os, time\n\ndef input(files, ctx):\n    for step in range(2):\n        print('step', step, flush=True)\n        while not os.path.exists(f'go{step}'):\n            time.sleep(0.005)\n    return 'whole'\n";
+    let setup = fleet(Setup::inline(Language::Python, "stepping", script));
+    let runs = setup.start();
+    let job = runs.submit("/input", &setup.body(json!({})));
+    runs.wait_for(&job, "it runs", |status| status["state"] == "running");
+    let (second, third) = (setup.start_with(&["--grace", "0s"]), setup.start());
+    let says = |message: &'static str| move |event: &Event| event.name == "log" && event.data["message"] == message;
+    let seen = Listener::open(&second, &job).until("the first line", says("step 0"));
+    let last = seen.last().map(|event| event.id.clone()).expect("there is a line");
+    std::fs::write(setup.folder().join("go0"), "").unwrap();
+    std::fs::write(setup.folder().join("go1"), "").unwrap();
+    let rest = Listener::open_behind(&third, &job, &last).rest();
+    let lines: Vec<_> = rest.iter().filter(|event| event.name == "log").map(|event| event.data["message"].clone()).collect();
+    assert_eq!(lines, ["step 1"], "each line once: {rest:?}");
+    assert_eq!(rest.last().map(|event| event.data["state"].clone()), Some(json!("done")));
 }

@@ -3,9 +3,12 @@
 //! `dunnage_testing` starts and ends a service, speaks to it, and counts the processes it leaves. The modules hold the tests, one
 //! subject each; those of `in_both_languages` run once in Python and once in Lua.
 
+mod listener;
+
 mod api;
 mod callbacks;
 mod crashes;
+mod events;
 mod fleet;
 mod jobs;
 mod lives;

@@ -132,6 +132,7 @@ fn metrics_tell_what_there_is_to_know() {
         ("dunnage_workers_lost_total", 0.0),
         ("dunnage_outputs_queued", 0.0),
         ("dunnage_active_version", 0.0),
+        ("dunnage_event_streams", 0.0),
     ];
     for (name, at_least) in expected {
         assert!(metric(&service, name).is_some_and(|value| value >= at_least), "{name} in\n{}", metrics.text());
@@ -168,6 +169,7 @@ fn the_interface_is_described_for_machines() {
         "/jobs",
         "/jobs/{id}",
         "/jobs/{id}/logs",
+        "/jobs/{id}/events",
         "/models",
         "/models/{version}/activate",
         "/healthz/live",

@@ -50,10 +50,11 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
         return release(app, lease).await;
     }
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
+    app.events.hint(job.id);
     let (interrupt, interrupts) = watch::channel(Interrupt::None);
     app.running.add(lease, interrupt.clone());
     let keeper = keeper::keep(Arc::clone(app), lease, asked, interrupt);
-    let recorder = Recorder::start(Arc::clone(&app.store), lease, app.config.jobs.max_log_lines);
+    let recorder = Recorder::start(Arc::clone(&app.store), app.events.clone(), lease, app.config.jobs.max_log_lines);
     let host = Arc::new(JobHost::new(Arc::clone(app), lease, job.kind, recorder.sender()));
 
     let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
@@ -67,6 +68,7 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     drop(host);
     recorder.finish().await;
     let recorded = record(app, &job, lease, ending, made_artifact, &interrupts).await;
+    app.events.hint(job.id);
     keeper.abort();
     app.running.remove(lease);
     recorded.and(failure.map_or(Ok(()), Err))

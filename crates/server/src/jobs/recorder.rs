@@ -8,6 +8,7 @@ use dunnage_workers::Line;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::events::Events;
 use crate::problem::chain;
 
 /// How many records are written in one transaction at most.
@@ -29,9 +30,9 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn start(store: Arc<dyn Store>, lease: Lease, max_lines: usize) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, events: Events, lease: Lease, max_lines: usize) -> Self {
         let (sender, records) = mpsc::unbounded_channel();
-        let task = tokio::spawn(Writer { store, lease, max_lines, lines: 0 }.run(records));
+        let task = tokio::spawn(Writer { store, events, lease, max_lines, lines: 0 }.run(records));
         Self { sender, task }
     }
 
@@ -50,6 +51,7 @@ impl Recorder {
 
 struct Writer {
     store: Arc<dyn Store>,
+    events: Events,
     lease: Lease,
     max_lines: usize,
     lines: usize,
@@ -66,6 +68,7 @@ impl Writer {
                     tracing::error!(error = %chain(&error), job = %self.lease.job, lines = lines.len(), "log lines were lost");
                 }
             }
+            self.events.hint(self.lease.job);
         }
     }
 

@@ -51,6 +51,7 @@ pub(crate) async fn get(app: web::Data<App>, id: web::Path<String>) -> Result<Ht
 pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&id)?;
     let cancelled = app.store.cancel(id).await?;
+    app.events.hint(id);
     let mut response = match cancelled {
         Cancelled::Requested => {
             app.running.cancel(id);

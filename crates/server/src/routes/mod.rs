@@ -1,5 +1,6 @@
 //! One file a route, and the table of them.
 
+mod events;
 mod health;
 mod job;
 mod jobs;
@@ -15,6 +16,7 @@ use actix_web::{Resource, Route, guard, web};
 use dunnage_files::ReadyFile;
 use dunnage_protocol::Functions;
 
+pub(crate) use self::status::StatusBody;
 use crate::app::App;
 use crate::problem::{Code, Problem};
 
@@ -28,6 +30,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/jobs", GET).route(get().to(jobs::list)))
         .service(resource("/jobs/{id}", "GET, HEAD, DELETE").route(get().to(job::get)).route(web::delete().to(job::cancel)))
         .service(resource("/jobs/{id}/logs", GET).route(get().to(job::logs)))
+        .service(resource("/jobs/{id}/events", GET).route(get().to(events::events)))
         .service(resource("/models", GET).route(get().to(models::list)))
         .service(resource("/models/{version}/activate", "POST").route(web::post().to(models::activate)))
         .service(resource("/healthz/live", GET).route(get().to(health::live)))

@@ -10,7 +10,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
     info(title = "Dunnage", description = "A model as a service: train it, feed it, ask it."),
     paths(
         super::submit::train, super::submit::input, super::output::output, super::status::status, super::jobs::list,
-        super::job::get, super::job::cancel, super::job::logs, super::models::list, super::models::activate,
+        super::job::get, super::job::cancel, super::job::logs, super::events::events, super::models::list, super::models::activate,
         super::health::live, super::health::ready, super::health::startup, super::metrics::metrics,
     ),
     tags(

@@ -1,6 +1,6 @@
 //! The callbacks of jobs that have ended.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use dunnage_types::{CallbackState, JobId};
@@ -12,9 +12,10 @@ use super::rows::{Unreadable, corrupt, get_json, get_number, json, limit as sql_
 use super::{PostgresStore, Scope, jobs};
 use crate::{Callbacks, Delivery, DueCallback, StoreError};
 
+/// Replicas that do so at the same time take different ones.
 pub(super) const CLAIM: &str = "
     WITH due AS MATERIALIZED (
-        SELECT seq FROM job
+        SELECT seq, callback_due AS since FROM job
         WHERE service = $1 AND callback_due <= now()
         ORDER BY callback_due
         LIMIT $2
@@ -22,7 +23,7 @@ pub(super) const CLAIM: &str = "
     UPDATE job SET callback_due = now() + make_interval(secs => $3), callback_attempts = callback_attempts + 1
     FROM due
     WHERE job.seq = due.seq
-    RETURNING job.*";
+    RETURNING job.*, due.since";
 
 const SETTLE: &str = "
     UPDATE job
@@ -47,7 +48,8 @@ impl Callbacks for PostgresStore {
 
 async fn claim(scope: &Scope, limit: u32, patience: Duration) -> Result<Vec<DueCallback>, StoreError> {
     let (limit, patience) = (sql_limit(limit), seconds(patience));
-    let rows = scope.once(CLAIM, &[scope.service(), (&limit as _, Type::INT8), (&patience, Type::FLOAT8)]).await?;
+    let mut rows = scope.once(CLAIM, &[scope.service(), (&limit as _, Type::INT8), (&patience, Type::FLOAT8)]).await?;
+    rows.sort_by_cached_key(|row| row.get::<_, SystemTime>("since"));
     // A job that cannot be read is not told of; it stays hidden until its patience ends, and is reported again then.
     let report = |error: &StoreError| tracing::error!(%error, "a callback cannot be read");
     Ok(rows.iter().map(due).filter_map(|due| due.inspect_err(report).ok()).collect())

@@ -14,6 +14,8 @@ mod hints;
 mod jobs;
 mod listener;
 mod open;
+#[cfg(test)]
+mod plans;
 mod replicas;
 mod rows;
 mod state;

@@ -11,9 +11,14 @@ use super::rows::{Unreadable, corrupt, get, get_optional_json, get_time, optiona
 use super::{PostgresStore, jobs};
 use crate::{Replicas, StoreError};
 
+/// After an outage everybody announces themselves at once, and finds the others silent: rows that somebody has in hand are left
+/// alone, lest two wait for each other's.
 const ANNOUNCE: &str = "
-    WITH forgotten AS (
-        DELETE FROM replica WHERE service = $1 AND id <> $2 AND seen_at < now() - make_interval(secs => $6))
+    WITH silent AS MATERIALIZED (
+        SELECT id FROM replica
+        WHERE service = $1 AND id <> $2 AND seen_at < now() - make_interval(secs => $6)
+        FOR UPDATE SKIP LOCKED),
+    forgotten AS (DELETE FROM replica USING silent WHERE replica.service = $1 AND replica.id = silent.id)
     INSERT INTO replica (service, id, serving, ready, error, started_at, seen_at)
     VALUES ($1, $2, $3, $4, $5, now(), now())
     ON CONFLICT (service, id) DO UPDATE

@@ -43,7 +43,7 @@ const REPLACE: &str = "UPDATE state SET kind = $3, value = $4, layout = $5 WHERE
 const REMOVE: &str = "DELETE FROM state WHERE service = $1 AND key = $2";
 
 /// Walks along the primary key, in which keys stand byte by byte, and stops counting where the values get too large.
-const SCAN: &str = "
+pub(super) const SCAN: &str = "
     SELECT key, kind, value, layout FROM (
         SELECT page.*, row_number() OVER entries AS position, sum(octet_length(value)) OVER entries AS bytes
         FROM (
@@ -111,6 +111,11 @@ impl State for PostgresStore {
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, StateValue)>, StoreError> {
+        // No key holds a zero character, and PostgreSQL would take none: what is behind `a\0…` is what is behind `a`.
+        if prefix.contains('\0') {
+            return Ok(Vec::new());
+        }
+        let after = after.and_then(|after| after.split('\0').next());
         let (behind, limit) = (successor(prefix), sql_limit(limit));
         let most_bytes = i64::try_from(self.limits.scan_bytes).unwrap_or(i64::MAX);
         let parameters = [

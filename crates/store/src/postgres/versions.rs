@@ -12,7 +12,9 @@ use super::rows::{Unreadable, corrupt, get, get_json, get_optional_json, get_tim
 use super::{PostgresStore, Scope};
 use crate::{Finish, Lease, StoreError, Versions};
 
-/// Whoever numbers or activates versions of a service comes one after the other.
+/// Whoever numbers, activates or blames versions of a service comes one after the other. A finish that nobody waits for any more may
+/// still be under way: whoever retracts its version must not come in between its check and its commit. In a statement of its own, so
+/// that what follows sees what was committed before. Taken before any row is locked.
 const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(hashtextextended('dunnage versions ' || $1, 0))";
 
 const PUBLISH: &str = "
@@ -36,6 +38,14 @@ const DEACTIVATE: &str = "UPDATE version SET active = false WHERE service = $1 A
 const ACTIVATE: &str = "UPDATE version SET active = true WHERE service = $1 AND number = $2";
 
 const MARK_BAD: &str = "UPDATE version SET state = 'bad', error = $3 WHERE service = $1 AND number = $2 RETURNING number";
+
+/// Finds a version, and keeps the job that it is from, if that is still known, as it is until the commit.
+const HOLD_TRAINER: &str = "
+    WITH trainer AS MATERIALIZED (
+        SELECT job.seq FROM job JOIN version ON version.service = job.service AND version.job = job.id
+        WHERE version.service = $1 AND version.number = $2
+        FOR SHARE OF job)
+    SELECT number, (SELECT count(*) FROM trainer) AS trainers FROM version WHERE service = $1 AND number = $2";
 
 /// A version whose job ended well with it was trained well.
 const RETRACT: &str = "
@@ -76,22 +86,21 @@ impl Versions for PostgresStore {
     }
 
     async fn mark_bad(&self, version: Version, error: &str) -> Result<(), StoreError> {
-        let rows = blame(&self.scope, MARK_BAD, version, error).await?;
-        if rows.is_empty() { Err(StoreError::UnknownVersion(version)) } else { Ok(()) }
+        let mut transaction = self.scope.begin().await?;
+        let outcome = blame(&mut transaction, &self.scope, MARK_BAD, version, error).await;
+        transaction.end(outcome).await.map(drop)
     }
 
     async fn retract(&self, version: Version, error: &str) -> Result<bool, StoreError> {
-        if !blame(&self.scope, RETRACT, version, error).await?.is_empty() {
-            return Ok(true);
-        }
-        let number = i64::from(version.get());
-        let known = self.scope.repeatable(FIND_STATE, &[self.scope.service(), (&number, Type::INT8)]).await?;
-        if known.is_empty() { Err(StoreError::UnknownVersion(version)) } else { Ok(false) }
+        let mut transaction = self.scope.begin().await?;
+        let outcome = blame(&mut transaction, &self.scope, RETRACT, version, error).await;
+        transaction.end(outcome).await
     }
 
     async fn retract_orphans(&self) -> Result<u64, StoreError> {
-        let error = json("its training was cut off")?;
-        Ok(self.scope.once(RETRACT_ORPHANS, &[self.scope.service(), (&error, Type::TEXT)]).await?.len() as u64)
+        let mut transaction = self.scope.begin().await?;
+        let outcome = retract_orphans(&mut transaction, &self.scope).await;
+        transaction.end(outcome).await
     }
 
     async fn active(&self) -> Result<Option<ModelVersion>, StoreError> {
@@ -160,9 +169,21 @@ async fn take_turn(transaction: &mut Transaction, scope: &Scope) -> Result<(), S
     transaction.query(TAKE_TURN, &[scope.service()]).await.map(drop)
 }
 
-async fn blame(scope: &Scope, sql: &str, version: Version, error: &str) -> Result<Vec<Row>, StoreError> {
+/// Marks a version bad by one of the statements that do; whether it did.
+async fn blame(transaction: &mut Transaction, scope: &Scope, sql: &str, version: Version, error: &str) -> Result<bool, StoreError> {
+    take_turn(transaction, scope).await?;
     let (number, error) = (i64::from(version.get()), json(error)?);
-    scope.once(sql, &[scope.service(), (&number as _, Type::INT8), (&error, Type::TEXT)]).await
+    let parameters = [scope.service(), (&number as _, Type::INT8), (&error, Type::TEXT)];
+    if transaction.query(HOLD_TRAINER, &parameters[..2]).await?.is_empty() {
+        return Err(StoreError::UnknownVersion(version));
+    }
+    Ok(!transaction.query(sql, &parameters).await?.is_empty())
+}
+
+async fn retract_orphans(transaction: &mut Transaction, scope: &Scope) -> Result<u64, StoreError> {
+    take_turn(transaction, scope).await?;
+    let error = json("its training was cut off")?;
+    Ok(transaction.query(RETRACT_ORPHANS, &[scope.service(), (&error, Type::TEXT)]).await?.len() as u64)
 }
 
 fn read(row: &Row) -> Result<ModelVersion, StoreError> {

@@ -197,6 +197,7 @@ pub async fn a_scan_goes_on_page_by_page_in_byte_order(bench: &mut dyn Bench) {
     assert_eq!(names(store.scan("a", Some("a/10"), 10).await.unwrap()), ["a/2", "aa"]);
     assert_eq!(names(store.scan("a", Some("a/11"), 10).await.unwrap()), ["a/2", "aa"], "the key need not be there");
     assert_eq!(names(store.scan("a", Some("A"), 1).await.unwrap()), ["a"], "what is behind begins with the prefix");
+    assert_eq!(names(store.scan("a/", Some("a/1\0"), 10).await.unwrap()), ["a/10", "a/2"], "no key holds a zero character");
     assert_eq!(store.scan("a", Some("b"), 10).await.unwrap(), []);
     assert_eq!(store.scan("", None, 0).await.unwrap(), []);
 }
@@ -213,7 +214,7 @@ pub async fn a_scan_finds_every_key_with_its_prefix_and_no_other(bench: &mut dyn
     for key in &keys {
         store.set(None, key, json(json!(1))).await.unwrap();
     }
-    for prefix in keys.iter().map(String::as_str).chain(["", "c", "\u{D7FF}"]) {
+    for prefix in keys.iter().map(String::as_str).chain(["", "c", "\u{D7FF}", "a\0", "\0"]) {
         let expected: Vec<_> = keys.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
         assert_eq!(scan_all(&store, prefix, 7).await, expected, "{prefix:?}");
     }

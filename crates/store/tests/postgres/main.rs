@@ -1,6 +1,14 @@
 //! The suite on PostgreSQL, directly and through PgBouncer, and what only PostgreSQL has to answer for.
 
 mod bench;
+mod connecting;
+mod encryption;
+mod faults;
+mod given;
+mod group_commit;
+mod replicas;
+mod schema;
+mod versions;
 
 /// Straight to the server.
 mod direct {

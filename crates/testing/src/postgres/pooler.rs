@@ -64,7 +64,8 @@ impl Pooler {
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
              [pgbouncer]\npool_mode = transaction\nauth_type = any\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nlogfile = {folder}/log\npidfile = {folder}/pid\nmax_client_conn = 500\n\
-             default_pool_size = {connections}\nserver_login_retry = 1\n",
+             default_pool_size = {connections}\nserver_login_retry = 1\n\
+             server_idle_timeout = 2\n",
             cluster.port()
         );
         let write = ["-c", "printf %s \"$1\" > \"$2\"", "sh", &configuration];

@@ -1,5 +1,6 @@
 //! Handing out jobs.
 
+use std::error::Error;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -93,22 +94,28 @@ impl Claim {
         for row in &rows {
             match read(row) {
                 Ok(job) => claimed.push(job),
-                Err(error) => self.end_unreadable(row, &error).await?,
+                Err(error) => self.end_unreadable(row, &error).await,
             }
         }
         Ok(claimed)
     }
 
-    /// Ends a job that no attempt can read, lest it stand before the others for ever.
-    async fn end_unreadable(&self, row: &Row, error: &StoreError) -> Result<(), StoreError> {
-        let lease = lease(row).map_err(corrupt("the lease of a job"))?;
-        tracing::error!(%error, source = std::error::Error::source(error), job = %lease.job, "a job cannot be read; it ends in `error`");
+    /// Ends a job that no attempt can read, lest it stand before the others for ever. Should that fail, its lease runs out, and the
+    /// others that were claimed with it are handed out all the same.
+    async fn end_unreadable(&self, row: &Row, error: &StoreError) {
+        tracing::error!(%error, source = error.source(), "a job cannot be read; it ends in `error`");
         let error = JobError {
             code: "job_unreadable".to_owned(),
             message: "the database holds this job in a form that cannot be read; submit it again".to_owned(),
             traceback: None,
         };
-        leave(&self.0, &[Leaving::finish(lease, &Finish::Failed(error))?]).await.map(drop)
+        let ended = async {
+            let lease = lease(row).map_err(corrupt("the lease of a job"))?;
+            leave(&self.0, &[Leaving::finish(lease, &Finish::Failed(error))?]).await
+        };
+        if let Err(error) = ended.await {
+            tracing::error!(%error, source = error.source(), "a job that cannot be read could not be ended either");
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! The queue.
 
 mod cancel;
-mod claim;
-mod enqueue;
-mod keep;
-mod leave;
-mod listing;
-mod log;
-mod prune;
-mod rescue;
+pub(super) mod claim;
+pub(super) mod enqueue;
+pub(super) mod keep;
+pub(super) mod leave;
+pub(super) mod listing;
+pub(super) mod log;
+pub(super) mod prune;
+pub(super) mod rescue;
 mod row;
 
 use std::time::Duration;

@@ -11,15 +11,18 @@ use crate::StoreError;
 use crate::postgres::Scope;
 use crate::postgres::rows::{get_json, limit as sql_limit, seconds};
 
+/// Replicas that do so at the same time remove different jobs. The rows are chosen before any is removed, lest the choice be made
+/// again and more go than the limit says.
 pub(in crate::postgres) const PRUNE: &str = "
-    DELETE FROM job
-    WHERE seq IN (
+    WITH old AS MATERIALIZED (
         SELECT seq FROM job
         WHERE service = $1 AND finished_at < now() - make_interval(secs => $2) AND callback_due IS NULL
         ORDER BY finished_at
         LIMIT $3
         FOR UPDATE SKIP LOCKED)
-    RETURNING id, files";
+    DELETE FROM job USING old
+    WHERE job.seq = old.seq
+    RETURNING job.id, job.files";
 
 pub(super) async fn prune(scope: &Scope, retention: Duration, limit: u32) -> Result<Vec<Vec<FileAddress>>, StoreError> {
     let (retention, limit) = (seconds(retention), sql_limit(limit));
