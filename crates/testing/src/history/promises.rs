@@ -162,17 +162,17 @@ fn held_by_two(history: &History) -> Vec<String> {
     found
 }
 
-/// Keys that stand for several jobs, to their clients or in the database.
+/// Keys that stand for several jobs, to their clients or in the database. With a job its key is forgotten: if one is removed that
+/// should be there, that is another matter.
 fn duplicated(history: &History) -> Vec<String> {
+    let removed = history.changes.iter().filter(|change| change.after.is_none()).filter_map(|change| change.before.as_ref());
+    let removed: BTreeSet<_> = removed.map(|row| row.job.as_str()).collect();
+    let answered = history.submissions.iter().filter_map(|call| Some((call.key.as_str(), accepted(&call.outcome)?)));
+    let made = history.changes.iter().filter_map(|change| change.after.as_ref()).chain(&history.jobs);
+    let made = made.filter_map(|row| Some((row.idempotency_key.as_deref()?, row.job.as_str())));
     let mut jobs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for call in &history.submissions {
-        jobs.entry(&call.key).or_default().extend(accepted(&call.outcome));
-    }
-    let made = history.changes.iter().filter_map(|change| change.after.as_ref());
-    for row in made.chain(&history.jobs) {
-        if let Some(key) = &row.idempotency_key {
-            jobs.entry(key).or_default().insert(&row.job);
-        }
+    for (key, job) in answered.chain(made).filter(|(_, job)| !removed.contains(job)) {
+        jobs.entry(key).or_default().insert(job);
     }
     let several = jobs.iter().filter(|(_, jobs)| jobs.len() > 1);
     several.map(|(key, jobs)| format!("`{key}` stands for the jobs {jobs:?}")).collect()

@@ -162,6 +162,15 @@ fn a_key_that_stands_for_two_jobs_is_noticed() {
 }
 
 #[test]
+fn the_key_of_a_job_that_was_removed_may_be_used_again() {
+    let mut history = good();
+    let old = Row { job: "6".to_owned(), ..queued() };
+    history.changes.insert(0, Change { at_us: 0, before: None, after: Some(old.clone()) });
+    history.changes.insert(1, Change { at_us: 0, before: Some(old), after: None });
+    assert_eq!(violations(&history), []);
+}
+
+#[test]
 fn an_answer_that_belongs_to_another_request_is_noticed() {
     finds(Promise::J8, |history| history.outputs[0].answer = 4.0);
 }

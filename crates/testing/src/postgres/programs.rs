@@ -9,6 +9,9 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// Whom Debian's package makes for the purpose.
 const OWNER: &str = "postgres";
 
+/// How long one may take, lest a test that waits for a disk waits for ever. Servers are left by theirs and have no such limit.
+const LIMIT: &str = "300s";
+
 /// The folder of PostgreSQL's programs.
 pub(super) struct Programs(PathBuf);
 
@@ -30,15 +33,14 @@ impl Programs {
     }
 }
 
-/// A program run as an ordinary user: PostgreSQL refuses to run as root.
+/// A program run as an ordinary user, since PostgreSQL refuses to run as root, and for a limited time.
 pub(super) fn as_owner(program: impl AsRef<OsStr>) -> Command {
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--reuid", OWNER, "--regid", OWNER, "--clear-groups"]).arg(program);
-        setpriv
-    } else {
-        Command::new(program)
-    };
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", LIMIT]);
+    if rustix::process::geteuid().is_root() {
+        command.args(["setpriv", "--reuid", OWNER, "--regid", OWNER, "--clear-groups"]);
+    }
+    command.arg(program);
     // Settings of whoever runs the tests, such as PGHOST, are not meant for us.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
         command.env_remove(name);
