@@ -161,12 +161,11 @@ fn plan(mutation: &Mutation, seed: u64) -> Plan {
     // What is expected not to end need not be waited for as long as what is.
     let bound = if mutation.breaks == Promise::J2 { seconds(15) } else { seconds(60) };
     let plan = Plan { seed, faults: mutation.faults, during: seconds(10), jobs: 150, slow_every: 10, slow_job: seconds(1), bound };
-    // A superseded holder can do harm only while another one runs: for that, every job must be slow, and find a free worker.
-    let is_between_holders = mutation.breaks == Promise::J5;
     match mutation.breaks {
+        // A superseded holder can do harm only while another one runs: for that, every job must be slow, and find a free worker.
+        Promise::J5 => Plan { during: seconds(20), jobs: 12, slow_every: 1, slow_job: seconds(4), ..plan },
         // A job that lasts would be taken over again and again, and not end in time either.
         Promise::J6 => Plan { slow_job: Duration::from_millis(100), ..plan },
-        _ if is_between_holders => Plan { during: seconds(20), jobs: 12, slow_every: 1, slow_job: seconds(4), ..plan },
         _ => plan,
     }
 }

@@ -37,7 +37,7 @@ impl Plan {
             jobs: number("JOBS").map_or(JOBS, |jobs| usize::try_from(jobs).expect("a number of jobs is small")),
             slow_every: 10,
             slow_job: Duration::from_millis(400),
-            bound: Duration::from_secs(60),
+            bound: Duration::from_secs(120),
         }
     }
 }
