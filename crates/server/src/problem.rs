@@ -262,14 +262,14 @@ impl From<FileError> for Problem {
     fn from(error: FileError) -> Self {
         let code = match &error.problem {
             FileProblem::Missing => Code::FileNotFound,
-            FileProblem::NotAFile | FileProblem::Denied => Code::FileNotReadable,
+            FileProblem::NotAFile | FileProblem::NotReadable => Code::FileNotReadable,
             FileProblem::OutsideRoot => Code::FileOutsideRoot,
             FileProblem::NoRoot => Code::FilesRootUnset,
-            FileProblem::S3 => Code::S3Unavailable,
             FileProblem::Io(source) => {
                 tracing::error!(address = %error.address, %source, "a file cannot be read");
                 Code::FileNotReadable
             }
+            _ => Code::S3Unavailable,
         };
         Self::new(code, error.to_string())
     }
