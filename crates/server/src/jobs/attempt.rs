@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_protocol::{CallError, CallId, File, Outcome, Run};
+use dunnage_files::FileError;
+use dunnage_protocol::{CallError, CallId, Outcome, Run};
 use dunnage_store::{ClaimedJob, Finish, Lease, StoreError, backoff};
 use dunnage_types::{Job, JobError, JobKind, JobState, LogLevel, LogSource};
 use dunnage_workers::{Exit, Host, Interrupt, Line, Lost};
@@ -17,7 +18,9 @@ use super::persistence::{Settlement, persist};
 use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
-use crate::problem::{Code, Problem, chain};
+use crate::file_problem;
+use crate::problem::{Code, chain};
+use crate::routes::as_protocol_file;
 use crate::versions::{self, PublishError};
 
 /// A script may ask to be tried again after this time at the longest.
@@ -91,9 +94,16 @@ async fn execute(
     host: &Arc<JobHost>,
     interrupts: watch::Receiver<Interrupt>,
 ) -> Result<Ran, String> {
-    let files = match fetch(app, job).await {
-        Ok(files) => files,
-        Err(problem) => return Ok(Ran::Unfetched(problem)),
+    let deadline = Instant::now() + app.config.jobs.timeout;
+    let mut interrupted = interrupts.clone();
+    let files = tokio::select! {
+        fetched = app.files.fetch(&job.files, deadline) => match fetched {
+            Ok(files) => files,
+            Err(error) if error.problem.is_outage() => return Err(chain(&error)),
+            Err(error) => return Ok(Ran::Unfetched(error)),
+        },
+        // Nobody waits for this job any more.
+        _ = interrupted.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
     };
     let run = Run {
         call: CallId(0),
@@ -102,22 +112,10 @@ async fn execute(
         job: job.id,
         attempt: job.attempt,
         seed: job.id.seed(),
-        files,
+        files: files.iter().map(as_protocol_file).collect(),
         params: job.params.clone(),
     };
     runner.run(run, Arc::clone(host) as Arc<dyn Host>, interrupts).await
-}
-
-async fn fetch(app: &Arc<App>, job: &Job) -> Result<Vec<File>, Problem> {
-    let (shared, addresses) = (Arc::clone(app), job.files.clone());
-    let resolved = tokio::task::spawn_blocking(move || shared.files.resolve(&addresses)).await;
-    match resolved {
-        Ok(files) => Ok(files?.into_iter().map(crate::routes::as_protocol_file).collect()),
-        Err(error) => {
-            tracing::error!(%error, "fetching files failed");
-            Err(Problem::new(Code::Internal, "the files could not be fetched"))
-        }
-    }
 }
 
 /// Decides what an attempt's outcome means for its job.
@@ -127,18 +125,21 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
         _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release,
         _ if interrupted == Interrupt::Kill => Ending::Superseded,
         Ran::NotStarted => Ending::Release,
-        Ran::Unfetched(problem) => {
-            let error =
-                JobError { code: problem.code().as_str().to_owned(), message: problem.detail().to_owned(), traceback: None };
-            host.say(LogLevel::Error, error.message.clone());
-            Ending::Finish(Finish::Failed(error))
-        }
+        Ran::Unfetched(error) => Ending::Finish(unfetched(job, &error, host)),
         // A script that stops early because it was told to has not done its work.
         Ran::Ended(_) | Ran::Lost(_) if cancelled => Ending::Finish(Finish::Cancelled),
         Ran::Ended(Outcome::Ok(value)) => Ending::Returned(value),
         Ran::Ended(Outcome::Error(error)) => Ending::Finish(failed(job, error, host)),
         Ran::Lost(lost) => Ending::Finish(lost_worker(job, &lost, host)),
     }
+}
+
+/// What cannot be had is not had by asking again, unless the way to it was to blame.
+fn unfetched(job: &Job, failure: &FileError, host: &JobHost) -> Finish {
+    let code = file_problem::code(&failure.problem).as_str().to_owned();
+    let error = JobError { code, message: failure.to_string(), traceback: None };
+    host.say(LogLevel::Error, error.message.clone());
+    if failure.problem.is_transient() { Finish::Retry { error, after: backoff(job.attempt) } } else { Finish::Failed(error) }
 }
 
 fn failed(job: &Job, error: CallError, host: &JobHost) -> Finish {
