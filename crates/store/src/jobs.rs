@@ -51,9 +51,9 @@ pub trait Jobs: Send + Sync {
     /// [`Jobs::release`] was not answered, and that is told [`StoreError::Superseded`] when it asks again.
     async fn is_settled(&self, lease: Lease) -> Result<bool, StoreError>;
 
-    /// Hands the job back without charging the attempt: the server is shutting down. The lease number still rises with the
-    /// next claim.
-    async fn release(&self, lease: Lease) -> Result<(), StoreError>;
+    /// Hands the job back without charging the attempt, which was not its own fault: the server is shutting down, or what the job needs
+    /// is away for now. It is due again `after` this time; the lease number still rises with the next claim.
+    async fn release(&self, lease: Lease, after: Duration) -> Result<(), StoreError>;
 
     /// Returns the jobs whose lease or time has ended to the queue, or ends them when their attempts are used up or their
     /// cancellation was asked for; how many. Any replica may do so at any time; each row is its own guarded update.

@@ -29,14 +29,17 @@ const LONGEST_RETRY: Duration = Duration::from_hours(24);
 /// How long handing a job back is tried. A server that shuts down has no more time than that.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a job is left alone whose files cannot be had because storage is away.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+
 /// How an attempt came out, before the database knows of it.
 enum Ending {
     /// The script returned.
     Returned(Value),
     /// The job ends or is tried again, as the store decides.
     Finish(Finish),
-    /// The job goes back uncharged: it was never the job's turn, or the server is about to end.
-    Release,
+    /// The job goes back uncharged, for so long: it was never the job's turn, what it needs is away, or the server is about to end.
+    Release(Duration),
     /// The lease is lost; nothing this attempt says counts.
     Superseded,
 }
@@ -50,7 +53,7 @@ enum Ending {
 pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob, asked: Instant) -> Result<(), String> {
     let ClaimedJob { job, lease } = claimed;
     if app.is_stopping() {
-        return release(app, lease).await;
+        return release(app, lease, Duration::ZERO).await;
     }
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     app.events.hint(job.id);
@@ -66,7 +69,7 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     if let Some(failure) = &failure {
         runner.tell_once(job.id, failure, |message| host.say(LogLevel::Error, message));
     }
-    let ending = ran.map_or(Ending::Release, |ran| judge(app, &job, ran, interrupted, &host));
+    let ending = ran.map_or(Ending::Release(Duration::ZERO), |ran| judge(app, &job, ran, interrupted, &host));
     let made_artifact = host.made_artifact();
     drop(host);
     recorder.finish().await;
@@ -99,7 +102,6 @@ async fn execute(
     let files = tokio::select! {
         fetched = app.files.fetch(&job.files, deadline) => match fetched {
             Ok(files) => files,
-            Err(error) if error.problem.is_outage() => return Err(chain(&error)),
             Err(error) => return Ok(Ran::Unfetched(error)),
         },
         // Nobody waits for this job any more.
@@ -122,10 +124,10 @@ async fn execute(
 fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost) -> Ending {
     let cancelled = interrupted == Interrupt::Cancel;
     match ran {
-        _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release,
+        _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release(Duration::ZERO),
         _ if interrupted == Interrupt::Kill => Ending::Superseded,
-        Ran::NotStarted => Ending::Release,
-        Ran::Unfetched(error) => Ending::Finish(unfetched(job, &error, host)),
+        Ran::NotStarted => Ending::Release(Duration::ZERO),
+        Ran::Unfetched(error) => unfetched(job, &error, host),
         // A script that stops early because it was told to has not done its work.
         Ran::Ended(_) | Ran::Lost(_) if cancelled => Ending::Finish(Finish::Cancelled),
         Ran::Ended(Outcome::Ok(value)) => Ending::Returned(value),
@@ -134,12 +136,18 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
     }
 }
 
-/// What cannot be had is not had by asking again, unless the way to it was to blame.
-fn unfetched(job: &Job, failure: &FileError, host: &JobHost) -> Finish {
+/// What cannot be had is not had by asking again, unless the way to it was to blame. If that is closed to every file, it was not the
+/// attempt's fault at all, and jobs that need none go on meanwhile.
+fn unfetched(job: &Job, failure: &FileError, host: &JobHost) -> Ending {
     let code = file_problem::code(&failure.problem).as_str().to_owned();
     let error = JobError { code, message: failure.to_string(), traceback: None };
     host.say(LogLevel::Error, error.message.clone());
-    if failure.problem.is_transient() { Finish::Retry { error, after: backoff(job.attempt) } } else { Finish::Failed(error) }
+    if failure.problem.is_outage() {
+        return Ending::Release(OUTAGE_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
+    }
+    let finish =
+        if failure.problem.is_transient() { Finish::Retry { error, after: backoff(job.attempt) } } else { Finish::Failed(error) };
+    Ending::Finish(finish)
 }
 
 fn failed(job: &Job, error: CallError, host: &JobHost) -> Finish {
@@ -184,7 +192,7 @@ async fn record(
         discard(app, lease);
     }
     let finish = match ending {
-        Ending::Release => return release(app, lease).await,
+        Ending::Release(after) => return release(app, lease, after).await,
         Ending::Superseded => {
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
             return Ok(());
@@ -195,7 +203,7 @@ async fn record(
                 return Ok(());
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
-            Err(PublishError::Killed) => return release(app, lease).await,
+            Err(PublishError::Killed) => return release(app, lease, Duration::ZERO).await,
             Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
         },
         Ending::Returned(result) => Finish::Done { result, activate: None },
@@ -210,10 +218,10 @@ async fn record(
 }
 
 /// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends.
-async fn release(app: &Arc<App>, lease: Lease) -> Result<(), String> {
+async fn release(app: &Arc<App>, lease: Lease, after: Duration) -> Result<(), String> {
     let settlement = Settlement::new(&*app.store, lease);
     let (_nobody, never) = watch::channel(Interrupt::None);
-    match tokio::time::timeout(RELEASE_PATIENCE, persist(&never, || settlement.release())).await {
+    match tokio::time::timeout(RELEASE_PATIENCE, persist(&never, || settlement.release(after))).await {
         // It was cancelled or rescued meanwhile, which is as good.
         Ok(Ok(()) | Err(StoreError::Superseded(_))) => Ok(()),
         Ok(Err(error)) => Err(chain(&error)),

@@ -106,6 +106,7 @@ macro_rules! store_suite {
             the_last_retry_ends_in_its_own_error,
             a_retried_job_that_succeeds_has_no_error,
             a_released_job_is_not_charged,
+            a_released_job_waits_as_long_as_it_was_told,
             an_attempt_begins_without_the_progress_of_the_last,
             // Rescue
             a_job_whose_lease_has_ended_is_queued_again,

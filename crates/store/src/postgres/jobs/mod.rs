@@ -92,8 +92,8 @@ impl Jobs for PostgresStore {
         leave::is_settled(&self.scope, lease).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
-        self.batches.leave.call(Leaving::release(lease)).await
+    async fn release(&self, lease: Lease, after: Duration) -> Result<(), StoreError> {
+        self.batches.leave.call(Leaving::release(lease, after)).await
     }
 
     async fn rescue(&self) -> Result<u64, StoreError> {

@@ -57,8 +57,8 @@ impl Jobs for SqliteStore {
         self.read(move |rows| attempt::is_settled(rows, lease)).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
-        self.write_and_tell(|hints| &hints.work, move |rows| attempt::release(rows, lease)).await
+    async fn release(&self, lease: Lease, after: Duration) -> Result<(), StoreError> {
+        self.write_and_tell(|hints| &hints.work, move |rows| attempt::release(rows, lease, after)).await
     }
 
     async fn rescue(&self) -> Result<u64, StoreError> {
