@@ -66,8 +66,8 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
     let interrupted = *interrupts.borrow();
     let failure = failure_outside(&ran, interrupted);
-    if let Some(failure) = &failure {
-        runner.tell_once(job.id, failure, |message| host.say(LogLevel::Error, message));
+    if let Some(reason) = failure.clone().or_else(|| outage(&ran)) {
+        runner.tell_once(job.id, &reason, |message| host.say(LogLevel::Error, message));
     }
     let ending = ran.map_or(Ending::Release(Duration::ZERO), |ran| judge(app, &job, ran, interrupted, &host));
     let made_artifact = host.made_artifact();
@@ -86,6 +86,14 @@ fn failure_outside(ran: &Result<Ran, String>, interrupted: Interrupt) -> Option<
         Err(failure) => Some(failure.clone()),
         Ok(Ran::NotStarted) if interrupted == Interrupt::None => Some("no serving worker took the job up".to_owned()),
         Ok(_) => None,
+    }
+}
+
+/// Why the job's files cannot be had for now, and no others either.
+fn outage(ran: &Result<Ran, String>) -> Option<String> {
+    match ran {
+        Ok(Ran::Unfetched(failure)) if failure.problem.is_outage() => Some(chain(failure)),
+        _ => None,
     }
 }
 
@@ -139,15 +147,17 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
 /// What cannot be had is not had by asking again, unless the way to it was to blame. If that is closed to every file, it was not the
 /// attempt's fault at all, and jobs that need none go on meanwhile.
 fn unfetched(job: &Job, failure: &FileError, host: &JobHost) -> Ending {
-    let code = file_problem::code(&failure.problem).as_str().to_owned();
-    let error = JobError { code, message: failure.to_string(), traceback: None };
-    host.say(LogLevel::Error, error.message.clone());
     if failure.problem.is_outage() {
         return Ending::Release(OUTAGE_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
     }
-    let finish =
-        if failure.problem.is_transient() { Finish::Retry { error, after: backoff(job.attempt) } } else { Finish::Failed(error) };
-    Ending::Finish(finish)
+    let code = file_problem::code(&failure.problem).as_str().to_owned();
+    let error = JobError { code, message: failure.to_string(), traceback: None };
+    host.say(LogLevel::Error, error.message.clone());
+    if failure.problem.is_transient() {
+        Ending::Finish(Finish::Retry { error, after: backoff(job.attempt) })
+    } else {
+        Ending::Finish(Finish::Failed(error))
+    }
 }
 
 fn failed(job: &Job, error: CallError, host: &JobHost) -> Finish {
