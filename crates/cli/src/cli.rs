@@ -58,6 +58,8 @@ enum Command {
     Models(commands::models::Models),
     Migrate(commands::migrate::Migrate),
     Health(commands::health::Health),
+    #[command(hide = true)]
+    Guard(commands::guard::Guard),
     Completions(commands::completions::Completions),
 }
 
@@ -113,6 +115,7 @@ impl Invocation {
             Command::Models(command) => command.run(),
             Command::Migrate(command) => command.run(),
             Command::Health(command) => command.run(),
+            Command::Guard(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }

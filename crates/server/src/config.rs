@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dunnage_types::ServiceName;
+use dunnage_workers::Recycling;
 
 use crate::callbacks::CallbackSecret;
 
@@ -81,6 +82,11 @@ pub struct WorkerConfig {
     pub timeout: Duration,
     /// How long the script may take to load. `--load-timeout`, by default 5 min.
     pub load_timeout: Duration,
+    /// After what a worker is replaced though it has not died. `--recycle-after`, `--recycle-rss` and `--recycle-failures`, by
+    /// default nothing.
+    pub recycling: Recycling,
+    /// The longest output vector that is passed on, in bytes of its numbers. `--max-output`, by default 64 MiB.
+    pub max_output_bytes: usize,
 }
 
 /// The jobs.

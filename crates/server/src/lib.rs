@@ -30,5 +30,6 @@ pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
 pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
 pub use dunnage_store::{Migrated, migrate};
+pub use dunnage_workers::{Recycling, stand_guard};
 pub use problem::{Code, Problem};
 pub use serve::{ServeError, run};

@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     oldest_queued: Gauge,
     workers_ready: IntGauge,
     workers_wanted: IntGauge,
-    workers_lost: IntCounter,
+    workers_lost: IntCounterVec,
     outputs_queued: IntGauge,
     active_version: IntGauge,
     state_cache: StateCacheCounters,
@@ -71,7 +71,11 @@ impl Metrics {
                 .add(Gauge::new("jobs_oldest_queued_seconds", "Age of the oldest waiting job, 0 without one")?)?,
             workers_ready: register.gauge("workers_ready", "Serving workers that are loaded")?,
             workers_wanted: register.gauge("workers_wanted", "Serving workers there should be")?,
-            workers_lost: register.add(IntCounter::new("workers_lost_total", "Serving workers that died since the start")?)?,
+            workers_lost: register.counters(
+                "workers_lost_total",
+                "Workers that died, were killed or could not be started, by reason (docs/workers.md)",
+                &["reason"],
+            )?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
             state_cache: StateCacheCounters {
@@ -118,7 +122,10 @@ impl Metrics {
     pub(crate) fn render(&self, pool: &PoolStatus, backlog: Option<Backlog>) -> Result<String, prometheus::Error> {
         self.workers_ready.set(as_gauge(pool.ready as u64));
         self.workers_wanted.set(as_gauge(pool.wanted as u64));
-        self.workers_lost.inc_by(pool.losses.saturating_sub(self.workers_lost.get()));
+        for (reason, losses) in &pool.losses_by_reason {
+            let counter = self.workers_lost.with_label_values(&[reason.as_str()]);
+            counter.inc_by(losses.saturating_sub(counter.get()));
+        }
         self.outputs_queued.set(as_gauge(pool.queued as u64));
         self.active_version.set(pool.version.map_or(0, |version| version.get().into()));
         if let Some(backlog) = backlog {

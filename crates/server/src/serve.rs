@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let Storage { store, files, artifacts } = storage::open(&config, replica).await?;
 
     let launcher = Launcher::start().map_err(ServeError::Launcher)?;
+    launcher.look_after_orphans(guard());
     let metrics = Metrics::new(config.service.name.as_str())?;
     let active = store.active().await?.map(|version| artifacts.of(&version));
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
@@ -123,6 +125,8 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
         timeout: workers.timeout,
         max_queue: workers.max_queue,
         load_timeout: workers.load_timeout,
+        recycling: workers.recycling,
+        max_output_bytes: workers.max_output_bytes,
     }
 }
 
@@ -154,6 +158,14 @@ async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, http: ServerHandle) {
     jobs.stop(app, app.config.jobs.grace).await;
     http.stop(true).await;
     app.pool.stop().await;
+    app.launcher.finish().await;
+}
+
+/// This program once more, by a path that also holds when it has been replaced by a newer one.
+fn guard() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("guard");
+    command
 }
 
 /// Why a server cannot start or go on.

@@ -7,6 +7,8 @@ use dunnage_protocol::{Artifact, Functions};
 use dunnage_types::Version;
 use tokio::sync::watch;
 
+use crate::exit::Lost;
+
 /// What the workers of a generation do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -26,6 +28,7 @@ pub(crate) struct Generation {
     ready: AtomicUsize,
     report: watch::Sender<Report>,
     last_error: Mutex<Option<String>>,
+    last_loss: Mutex<Option<String>>,
 }
 
 /// How the first start of a generation's workers went.
@@ -62,6 +65,7 @@ impl Generation {
             ready: AtomicUsize::new(0),
             report: watch::Sender::new(Report::default()),
             last_error: Mutex::new(None),
+            last_loss: Mutex::new(None),
         })
     }
 
@@ -89,8 +93,14 @@ impl Generation {
         self.report.borrow().functions
     }
 
+    /// Why the newest start failed, unless a worker has been loaded since.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the worker ended that was lost last.
+    pub(crate) fn last_loss(&self) -> Option<String> {
+        self.last_loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn worker_loaded(&self, functions: Functions) {
@@ -108,7 +118,11 @@ impl Generation {
         self.report.send_modify(|report| report.failure = Some(error));
     }
 
-    pub(crate) fn worker_gone(&self) {
+    /// A loaded worker is no more; `lost` if it was not let go.
+    pub(crate) fn worker_gone(&self, lost: Option<&Lost>) {
+        if let Some(lost) = lost {
+            *self.last_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost.to_string());
+        }
         self.ready.fetch_sub(1, Ordering::SeqCst);
     }
 

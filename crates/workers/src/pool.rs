@@ -7,16 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunnage_protocol::{Artifact, CallError, Functions, Outcome, Request, Run};
 use dunnage_types::{Vector, Version, WorkerId};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::batch::{Answered, Failed, Hold, Pending, PendingJob, Work};
-use crate::exit::Lost;
+use crate::exit::{Lost, Reason};
 use crate::generation::{Generation, Phase, Standby};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::launch::Launcher;
+use crate::losses::Losses;
 use crate::queue::Queue;
 use crate::shared::{PoolSettings, Shared};
 use crate::slot;
@@ -53,8 +54,13 @@ pub struct PoolStatus {
     pub functions: Option<Functions>,
     /// Why the newest start failed, unless a worker has been loaded since.
     pub last_error: Option<String>,
-    /// How many workers have died since the server started.
+    /// How the worker ended that was lost last.
+    pub last_loss: Option<String>,
+    /// How many serving workers have died since the server started.
     pub losses: u64,
+    /// How many workers have died since then, and how many could not be started, by reason; those noted with
+    /// [`Pool::note_loss`] too.
+    pub losses_by_reason: Vec<(Reason, u64)>,
 }
 
 impl Pool {
@@ -71,7 +77,9 @@ impl Pool {
             serving: RwLock::new(Arc::clone(&generation)),
             slots: tokio::sync::Mutex::new(JoinSet::new()),
             workers: AtomicU32::new(0),
-            losses: AtomicU64::new(0),
+            losses: Losses::default(),
+            serving_losses: AtomicU64::new(0),
+            replacements: Arc::new(Semaphore::new(1)),
         });
         let pool = Self { shared };
         let mut slots = pool.shared.slots.try_lock().expect("nobody else has seen the pool yet");
@@ -183,8 +191,15 @@ impl Pool {
             version: generation.version(),
             functions: generation.functions(),
             last_error: generation.last_error(),
-            losses: self.shared.losses.load(Ordering::Relaxed),
+            last_loss: generation.last_loss(),
+            losses: self.shared.serving_losses.load(Ordering::Relaxed),
+            losses_by_reason: self.shared.losses.by_reason(),
         }
+    }
+
+    /// Counts the loss of a worker that is not of this pool.
+    pub fn note_loss(&self, reason: Reason) {
+        self.shared.losses.note(reason);
     }
 
     /// Draws the number of another worker, for one that is not of this pool.

@@ -111,6 +111,7 @@ impl Settings {
             ("max-files", self.http.max_files == 0),
             ("database-connections", self.storage.database_connections == 0),
             ("max-streams", self.http.max_streams == 0),
+            ("max-output", self.workers.max_output == ByteSize(0)),
             ("max-body", self.http.max_body == ByteSize(0)),
             ("max-upload", self.http.max_upload == ByteSize(0)),
         ];
@@ -186,6 +187,8 @@ impl Settings {
                 max_queue: workers.max_queue,
                 timeout: workers.timeout,
                 load_timeout: workers.load_timeout,
+                recycling: workers.recycling.config(),
+                max_output_bytes: in_memory(workers.max_output),
             },
             jobs: JobConfig {
                 workers: jobs.job_workers,

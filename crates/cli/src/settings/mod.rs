@@ -8,6 +8,7 @@ pub(crate) mod checked;
 pub(crate) mod file;
 pub(crate) mod origin;
 pub(crate) mod problems;
+pub(crate) mod recycling;
 pub(crate) mod reference;
 pub(crate) mod secret;
 pub(crate) mod value;
@@ -22,6 +23,7 @@ use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
 
 use callbacks::CallbackSettings;
+use recycling::RecycleSettings;
 use secret::Secret;
 
 /// Everything `serve` can be told. The first sentence of each text is also its meaning in `docs/configuration.md`.
@@ -122,6 +124,11 @@ pub(crate) struct WorkerSettings {
     /// How long the script may take to load
     #[arg(long, env = "DUNNAGE_LOAD_TIMEOUT", value_name = "TIME", default_value = "5m", value_parser = value::duration)]
     pub(crate) load_timeout: Duration,
+    /// The longest output vector, by the bytes of its numbers
+    #[arg(long, env = "DUNNAGE_MAX_OUTPUT", value_name = "SIZE", default_value = "64MiB", value_parser = value::size)]
+    pub(crate) max_output: ByteSize,
+    #[command(flatten)]
+    pub(crate) recycling: RecycleSettings,
 }
 
 /// The jobs.

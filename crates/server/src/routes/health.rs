@@ -58,8 +58,11 @@ fn require_worker(app: &App) -> Result<(), Problem> {
     if status.ready > 0 {
         return Ok(());
     }
-    let reason = status.last_error.unwrap_or_else(|| "the script is being loaded".to_owned());
-    Err(Problem::new(Code::WorkerUnavailable, reason))
+    let loading = || match status.last_loss {
+        Some(loss) => format!("the script is being loaded again: {loss}"),
+        None => "the script is being loaded".to_owned(),
+    };
+    Err(Problem::new(Code::WorkerUnavailable, status.last_error.unwrap_or_else(loading)))
 }
 
 fn ok() -> HttpResponse {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dunnage_protocol::{Answer, Artifact, AskError, CallId, Load, Operation, Request, Role, Run};
 use dunnage_types::{JobId, JobKind, JsonObject, Progress, WorkerId};
-use dunnage_workers::{Host, Launcher, Line, Pool, PoolSettings, Runtime, StartError, Worker};
+use dunnage_workers::{Host, Launcher, Line, Pool, PoolSettings, Recycling, Runtime, StartError, Worker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -89,6 +89,8 @@ impl Site {
             timeout: Duration::from_secs(10),
             max_queue: 100,
             load_timeout: PATIENCE,
+            recycling: Recycling::default(),
+            max_output_bytes: 1 << 20,
         }
     }
 
@@ -114,6 +116,20 @@ impl Site {
         };
         let entries = std::fs::read_dir("/proc").unwrap();
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    }
+
+    /// The living processes that work in this site's folder, daemons included.
+    pub(crate) fn marked(&self) -> Vec<i32> {
+        let folder = self.path().canonicalize().unwrap();
+        let entries = std::fs::read_dir("/proc").unwrap();
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)).collect()
+    }
+
+    /// What a process is called, with its arguments.
+    #[expect(clippy::unused_self, reason = "asked of the processes of this site")]
+    pub(crate) fn command(&self, pid: i32) -> String {
+        String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
     }
 
     /// Waits until this site has so many processes, and returns them.
