@@ -80,10 +80,19 @@ impl Request {
     /// When no whole answer came. The request may have had its effect all the same, unless the kind is
     /// [`io::ErrorKind::ConnectionRefused`].
     pub fn send(&self, address: SocketAddr) -> io::Result<Response> {
+        Response::read(&mut BufReader::new(self.begin(address)?), self.method == "HEAD")
+    }
+
+    /// Sends the request and returns the connection without waiting for an answer; dropping it hangs up.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be sent.
+    pub fn begin(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&address, self.patience)?;
         stream.set_read_timeout(Some(self.patience))?;
         stream.write_all(&self.encode(address))?;
-        Response::read(&mut BufReader::new(stream), self.method == "HEAD")
+        Ok(stream)
     }
 
     fn encode(&self, address: SocketAddr) -> Vec<u8> {

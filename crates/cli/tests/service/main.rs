@@ -6,7 +6,9 @@
 mod listener;
 
 mod api;
+mod behaviours;
 mod callbacks;
+mod confines;
 mod crashes;
 mod events;
 mod fleet;
@@ -16,5 +18,6 @@ mod memory;
 mod operation;
 mod outputs;
 mod refusals;
+mod remains;
 mod surroundings;
 mod versions;
