@@ -251,16 +251,32 @@ fn next_mark() -> String {
     format!("SERVICE_UNDER_TEST={}-{}", std::process::id(), LIVES.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The `dunnage` that was built with the running test.
+/// Names another `dunnage` than the one that was built, so that tests can be seen to fail where it is at fault.
+pub const BINARY_UNDER_TEST: &str = "DUNNAGE_BINARY_UNDER_TEST";
+
+/// The `dunnage` to test: the one that [`BINARY_UNDER_TEST`] names, or else the one that was built with the running test.
 ///
 /// # Panics
 ///
 /// Never in a test, which cargo runs from `target/PROFILE/deps`.
 #[must_use]
 pub fn built_dunnage() -> PathBuf {
+    if let Some(named) = std::env::var_os(BINARY_UNDER_TEST) {
+        return named.into();
+    }
+    built("dunnage")
+}
+
+/// A program that was built with the running test.
+///
+/// # Panics
+///
+/// Never in a test, which cargo runs from `target/PROFILE/deps`.
+#[must_use]
+pub fn built(program: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its file");
     let profile = test.parent().and_then(Path::parent).expect("tests lie in a folder of the profile's folder");
-    profile.join("dunnage")
+    profile.join(program)
 }
 
 fn require_built(binary: &Path) {

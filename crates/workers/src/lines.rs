@@ -108,7 +108,7 @@ impl Allowance {
         let mut admitted = Vec::with_capacity(lines.len());
         for line in lines {
             let size = line.message.len() + 1;
-            if size > self.bytes {
+            if !self.covers(size) {
                 self.left_out += size;
                 continue;
             }
@@ -117,6 +117,10 @@ impl Allowance {
             admitted.push(line);
         }
         admitted
+    }
+
+    fn covers(&self, bytes: usize) -> bool {
+        bytes <= self.bytes
     }
 
     fn earn(&mut self, now: Instant) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    CallError, CallId, Done, Functions, Hello, Load, Outcome, Output, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
+    CallError, CallId, Done, Functions, Hello, Load, Outcome, Output, Outputs, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
 };
 use dunnage_types::Vector;
 use tokio::sync::watch;
@@ -113,9 +113,7 @@ impl Worker {
         let message = ToWorker::Output(Output { call, deadline: Some(unix_seconds(deadline)), requests });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: None };
         let answer = match self.channel.call(&message, terms).await {
-            Ok(ToServer::Outputs(outputs, payload)) if outputs.call == call && outputs.items.len() == count => {
-                vectors(outputs, payload)
-            }
+            Ok(ToServer::Outputs(outputs, payload)) if answers(&outputs, call, count) => vectors(outputs, payload),
             Ok(message) => Err(unexpected(&message)),
             Err(end) => return Err(self.channel.lose(end, host).await),
         };
@@ -245,6 +243,11 @@ impl Worker {
         self.last_call += 1;
         CallId(self.last_call)
     }
+}
+
+/// Whether these are the answers to so many requests of this call, and no others.
+fn answers(outputs: &Outputs, call: CallId, count: usize) -> bool {
+    outputs.call == call && outputs.items.len() == count
 }
 
 /// Answers, unless one of them says that the device is lost: then none of them is to be trusted.

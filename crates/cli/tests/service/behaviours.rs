@@ -6,7 +6,7 @@ use dunnage_testing::census::eventually;
 use dunnage_testing::http::Request;
 use dunnage_testing::language::{Language, in_both_languages};
 use dunnage_testing::service::Service;
-use dunnage_testing::setup::Setup;
+use dunnage_testing::setup::{Setup, built};
 use serde_json::{Value, json};
 
 in_both_languages!(
@@ -20,6 +20,7 @@ in_both_languages!(
     a_worker_that_has_lost_its_device_is_replaced_before_the_next_request,
     every_answer_is_its_own_while_workers_crash_and_hang,
     a_flood_of_output_is_cut,
+    answers_too_many_reach_no_other_request,
 );
 
 /// Cases after which the worker is gone, or the script has failed: with the code and a part of the reason.
@@ -200,6 +201,23 @@ fn every_answer_is_its_own_while_workers_crash_and_hang(language: Language) {
         }
     }
     assert!(answers >= 20, "{answers} of 96");
+}
+
+/// Workers that answer more than they were asked, which no script of ours can make them do: the runtime without a language does it.
+fn answers_too_many_reach_no_other_request(language: Language) {
+    let runtime = built("dunnage-fake");
+    let setup = Setup::inline(language, "model", "acts").flags(&["--runtime", runtime.to_str().unwrap(), "--workers", "2"]);
+    let service = setup.start();
+    for wrong in ["before", "ahead"] {
+        for number in 1..=20_u32 {
+            let act = if number % 4 == 0 { json!({"x": number, "answer": wrong}) } else { json!({"x": number}) };
+            let answered = service.post("/output", &setup.body(act));
+            match number % 4 {
+                0 => assert!(answered.expect_problem(502, "worker_crashed").contains("broke the protocol"), "{answered}"),
+                _ => assert_eq!(answered.expect(200), json!({"outputVector": [f64::from(number), 0.0]})),
+            }
+        }
+    }
 }
 
 fn a_flood_of_output_is_cut(language: Language) {

@@ -27,7 +27,10 @@ fn status(pid: i32, field: &str) -> String {
 }
 
 fn a_worker_has_no_descriptor_but_its_own(language: Language) {
-    let setup = Setup::new(language, "behaviours");
+    // The server has inherited one, as from a careless supervisor.
+    let program = tempfile::tempdir().unwrap();
+    let program_path = super::remains::wrapped(program.path(), "exec 9</dev/zero && exec DUNNAGE \"$@\"");
+    let setup = Setup::new(language, "behaviours").binary(program_path);
     let service = setup.start();
     let folder = format!("/proc/{}/fd", service.workers()[0]);
     let (mut sockets, mut numbers) = (BTreeSet::new(), BTreeSet::new());
