@@ -4,7 +4,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test chaos lint fmt clean setup-build setup-test
+.PHONY: help build demo test chaos mutants lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=14
@@ -34,6 +34,11 @@ chaos: setup-test ## a minute of faults on each store; and whether broken copies
 		promises_hold --nocapture --test-threads=1
 	@echo "chaos: is it noticed when they do not?"
 	@DUNNAGE_CHAOS_MUTATIONS=all cargo test --package dunnage-cli --test chaos --locked -- mutation --nocapture --test-threads=1
+
+mutants: setup-test ## whether the tests about workers notice when what they test is broken
+	@cargo build --workspace --locked
+	@echo "mutants: copies of the binary, each with one function or text changed"
+	@DUNNAGE_MUTATIONS=all cargo test --package dunnage-cli --test service --locked -- mutations:: --nocapture
 
 lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
 	@echo "lint: cargo fmt --check"

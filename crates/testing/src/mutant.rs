@@ -10,6 +10,8 @@ use crate::setup::{BUILT_BESIDE, built_dunnage};
 /// What is changed in the binary.
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
+    /// Nothing: a copy with which everything must hold.
+    Nothing,
     /// A text becomes another one of the same length, wherever it stands.
     Text {
         /// What stands there.
@@ -40,6 +42,7 @@ pub fn breed(change: Change, folder: &Path) -> PathBuf {
     let original = built_dunnage();
     let mut bytes = std::fs::read(&original).expect("the binary has been built");
     match change {
+        Change::Nothing => {}
         Change::Text { find, replace } => replace_text(&mut bytes, find, replace),
         Change::ReturnsZero(function) => replace_code(&mut bytes, function, RETURNS[0]),
         Change::ReturnsOne(function) => replace_code(&mut bytes, function, RETURNS[1]),

@@ -57,6 +57,16 @@ impl Drop for Standby {
     }
 }
 
+/// A loaded worker, as far as its generation counts them.
+#[derive(Debug)]
+pub(crate) struct Ready(Arc<Generation>);
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.0.ready.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Generation {
     pub(crate) fn new(artifact: Option<Artifact>, phase: Phase) -> Arc<Self> {
         Arc::new(Self {
@@ -103,7 +113,8 @@ impl Generation {
         self.last_loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn worker_loaded(&self, functions: Functions) {
+    /// Counts a worker as ready until the value returned is dropped.
+    pub(crate) fn worker_loaded(self: Arc<Self>, functions: Functions) -> Ready {
         self.ready.fetch_add(1, Ordering::SeqCst);
         self.set_last_error(None);
         self.report.send_modify(|report| {
@@ -111,6 +122,7 @@ impl Generation {
             report.loaded += 1;
             report.failure = None;
         });
+        Ready(self)
     }
 
     pub(crate) fn worker_failed(&self, error: String) {
@@ -118,12 +130,8 @@ impl Generation {
         self.report.send_modify(|report| report.failure = Some(error));
     }
 
-    /// A loaded worker is no more; `lost` if it was not let go.
-    pub(crate) fn worker_gone(&self, lost: Option<&Lost>) {
-        if let Some(lost) = lost {
-            *self.last_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost.to_string());
-        }
-        self.ready.fetch_sub(1, Ordering::SeqCst);
+    pub(crate) fn note_loss(&self, lost: &Lost) {
+        *self.last_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost.to_string());
     }
 
     fn set_last_error(&self, error: Option<String>) {

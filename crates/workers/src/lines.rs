@@ -112,7 +112,7 @@ impl Allowance {
                 self.left_out += size;
                 continue;
             }
-            self.bytes -= size;
+            self.bytes = self.bytes.saturating_sub(size);
             admitted.extend(self.tell_left_out());
             admitted.push(line);
         }

@@ -233,7 +233,7 @@ impl Pool {
     fn start_slots(&self, slots: &mut JoinSet<()>, generation: &Arc<Generation>) {
         while slots.try_join_next().is_some() {}
         for _ in 0..self.shared.settings.workers {
-            slots.spawn(slot::run(Arc::clone(&self.shared), Arc::clone(generation)));
+            slots.spawn(slot::keep_running(Arc::clone(&self.shared), Arc::clone(generation)));
         }
     }
 }

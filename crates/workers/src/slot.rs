@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use dunnage_protocol::{Load, Role};
 use dunnage_types::WorkerId;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::batch::{self, BatchLimits, Work};
 use crate::calls;
@@ -26,8 +27,23 @@ const LONGEST_BACKOFF_ONCE_LOADED: Duration = Duration::from_secs(1);
 /// How often the script is looked at while it cannot be loaded: it may have been mended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Runs a slot until the generation is retired, and once more whenever it panics: a mistake of ours must not cost a worker for good.
+pub(crate) async fn keep_running(shared: Arc<Shared>, generation: Arc<Generation>) {
+    let mut slot = JoinSet::new();
+    loop {
+        slot.spawn(run(Arc::clone(&shared), Arc::clone(&generation)));
+        match slot.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(%error, "the part of the server that feeds a worker has panicked; starting it again");
+                rest(backoff(1, LONGEST_BACKOFF), &mut generation.phases()).await;
+            }
+            _ => return,
+        }
+    }
+}
+
 /// Runs until the generation is retired.
-pub(crate) async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
+async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
     let phases = generation.phases();
     let mut slot = Slot { shared, generation, phases, succession: Succession::default(), failures: 0 };
     slot.keep_alive().await;
@@ -50,14 +66,13 @@ impl Slot {
             let Some(started) = self.next_worker().await else { return };
             match started {
                 Ok(worker) => {
-                    self.generation.worker_loaded(worker.started().functions);
+                    let ready = Arc::clone(&self.generation).worker_loaded(worker.started().functions);
                     let mut answered = 0;
                     let lost = self.serve(worker, &mut answered).await;
-                    self.generation.worker_gone(lost.as_ref());
-                    match lost {
-                        None => return,
-                        Some(lost) => self.shared.note_loss(&lost),
-                    }
+                    drop(ready);
+                    let Some(lost) = lost else { return };
+                    self.generation.note_loss(&lost);
+                    self.shared.note_loss(&lost);
                     self.failures = if answered > 0 { 1 } else { self.failures + 1 };
                     if !self.succession.is_under_way() {
                         rest(backoff(self.failures, LONGEST_BACKOFF_ONCE_LOADED), &mut self.phases).await;

@@ -132,14 +132,15 @@ mod tests {
             wear.note(1, false);
             assert_eq!(wear.judge(None), Some(WornOut::Requests));
         }
-        let left = (0..50).map(|_| Wear::new(recycling).requests_left.unwrap());
-        assert!(left.clone().all(|left| (90..=110).contains(&left)) && left.min() != left.max());
+        let drawn: Vec<_> = (0..50).map(|_| Wear::new(recycling).requests_left.unwrap()).collect();
+        assert!(drawn.iter().all(|left| (90..=110).contains(left)), "{drawn:?}");
+        assert!(drawn.iter().any(|left| *left != drawn[0]), "they differ: {drawn:?}");
     }
 
     #[test]
     fn only_failures_in_a_row_count() {
         let mut wear = Wear::new(Recycling { failures: Some(2), ..Recycling::default() });
-        [true, false, true].map(|failed| wear.note(1, failed));
+        [true, false, true].into_iter().for_each(|failed| wear.note(1, failed));
         assert_eq!(wear.judge(None), None);
         wear.note(1, true);
         assert_eq!(wear.judge(None), Some(WornOut::Failures { in_a_row: 2 }));

@@ -147,7 +147,7 @@ fn a_worker_that_the_system_kills_for_memory_is_told_apart(language: Language) {
     let service = setup.start();
     let server = service.pid();
     let detail = service.post("/output", &setup.body(json!({"eat": true}))).expect_problem(502, "worker_crashed");
-    assert!(detail.contains("because memory ran out"), "{detail}");
+    assert!(detail.contains("was killed by the system because memory ran out"), "{detail}");
     assert_eq!(service.output(&setup.body(json!({}))), [1.0]);
     assert_eq!(service.pid(), server, "the worker went, not the server");
     let metrics = service.get("/metrics").text().to_owned();

@@ -22,7 +22,10 @@ const MUTATIONS: [Mutation; 16] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
-        noticed_by: &["crashes::a_request_that_hangs_in_native_code_ends_at_its_deadline"],
+        noticed_by: &[
+            "crashes::a_request_that_hangs_in_native_code_ends_at_its_deadline",
+            "behaviours::a_script_that_ends_its_worker_answers_nothing",
+        ],
     },
     Mutation {
         why: "any answer is taken for the one that is due",
@@ -104,13 +107,19 @@ const MUTATIONS: [Mutation; 16] = [
 #[test]
 fn each_mutation_is_noticed_in_both_languages() {
     let wanted = std::env::var(RUN).unwrap_or_default();
+    let unchanged_folder = tempfile::tempdir().expect("a temporary folder");
+    let unchanged = breed(Change::Nothing, unchanged_folder.path());
     let mut unnoticed = Vec::new();
     for (number, mutation) in MUTATIONS.iter().enumerate() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mutant = breed(mutation.change, folder.path());
         for test in mutation.noticed_by.iter().flat_map(|test| in_each_language(test)) {
             assert!(exists(&test), "there is no test `{test}`");
-            if (wanted == "all" || wanted == number.to_string()) && passes(&test, &mutant) {
+            if wanted != "all" && wanted != number.to_string() {
+                continue;
+            }
+            assert!(passes(&test, &unchanged), "`{test}` fails with a copy in which nothing was changed");
+            if passes(&test, &mutant) {
                 unnoticed.push(format!("{number}: {}: `{test}` passes", mutation.why));
             }
         }
@@ -134,7 +143,9 @@ fn exists(test: &str) -> bool {
 }
 
 fn passes(test: &str, mutant: &Path) -> bool {
-    eprintln!("{test} …");
-    let run = own_tests().args(["--exact", test]).env(BINARY_UNDER_TEST, mutant).env_remove(RUN).output();
-    run.expect("the test can be run").status.success()
+    let run = own_tests().args(["--exact", test]).env(BINARY_UNDER_TEST, mutant).env_remove(RUN).output().expect("it can be run");
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    let failure = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1).unwrap_or("passes");
+    eprintln!("{test}: {failure}");
+    run.status.success()
 }

@@ -152,6 +152,10 @@ impl Fake {
                 std::process::abort();
             }
             "exit" => std::process::exit(0),
+            "say" => {
+                println!("{}", params.get("text").and_then(Value::as_str).unwrap_or_default());
+                std::thread::sleep(Duration::from_secs(60));
+            }
             "hang" => hang(),
             "sleep" => {
                 println!("sleeping");

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// Far more than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A line that the host cannot take.
+pub(crate) const PANIC: &str = "this makes the host panic";
+
 /// Where workers are started. Every process that comes from it carries its mark on the command line.
 pub(crate) struct Site {
     folder: TempDir,
@@ -226,6 +229,7 @@ impl Host for Notebook {
     }
 
     fn line(&self, line: Line) {
+        assert_ne!(line.message, PANIC, "as a mistake of ours would");
         self.lines.lock().unwrap().push(line.message);
     }
 }

@@ -4,7 +4,7 @@ use dunnage_workers::{Exit, OutputError, Pool, PoolSettings};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::fixture::{Site, eventually, request, soon};
+use crate::fixture::{PANIC, Site, eventually, request, soon};
 
 async fn ask(pool: &Pool, act: Value) -> Result<f64, OutputError> {
     let served = pool.output(request(act), Box::new(()), soon()).await?;
@@ -59,5 +59,16 @@ async fn a_daemon_that_has_left_its_group_ends_with_its_worker() {
         eventually("the daemon runs", || site.marked().into_iter().find(|pid| site.command(*pid).starts_with("sleep"))).await;
     assert!(matches!(ask(&pool, json!({"do": "abort"})).await, Err(OutputError::Lost(_))));
     assert!(!crate::fixture::is_alive(daemon), "whoever hears of the worker's end finds nothing left of it");
+    pool.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_of_ours_costs_a_request_and_no_worker_for_good() {
+    let site = Site::new();
+    let pool = site.pool(site.settings());
+    assert_eq!(ask(&pool, json!({"x": 1})).await.unwrap(), 1.0);
+    assert!(ask(&pool, json!({"do": "say", "text": PANIC})).await.is_err());
+    assert_eq!(ask(&pool, json!({"x": 2})).await.unwrap(), 2.0);
+    assert_eq!((pool.status().ready, site.processes().len()), (1, 1));
     pool.stop().await;
 }
