@@ -16,8 +16,8 @@ const MAX_LINE_BYTES: usize = 8 << 10;
 /// At most so much is taken from a pipe when a call ends; only something that prints without end has more.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 /// So much may be printed at once, and so much a second beyond that; what exceeds it is left out.
-const MAX_BURST_BYTES: usize = 4 << 20;
-const MAX_BYTES_A_SECOND: usize = 256 << 10;
+const MAX_BURST_BYTES: usize = 16 << 20;
+const MAX_BYTES_A_SECOND: usize = 1 << 20;
 /// So much is kept of each of them.
 const KEPT_LINE_BYTES: usize = 1000;
 /// So many of the last lines of standard error are kept, to explain a crash.
