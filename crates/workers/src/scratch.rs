@@ -61,7 +61,7 @@ impl WorkerScratch {
 
 impl Drop for WorkerScratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        if let Err(error) = remove(&self.path) {
             tracing::warn!(%error, folder = %self.path.display(), "the temporary files of a worker cannot be removed");
         }
     }
@@ -76,10 +76,18 @@ fn sweep(parent: &Path) {
         let is_ours = is_named_so && entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user);
         if is_ours
             && is_left(&entry.path())
-            && let Err(error) = fs::remove_dir_all(entry.path())
+            && let Err(error) = remove(&entry.path())
         {
             tracing::warn!(%error, folder = %entry.path().display(), "the temporary files of an earlier server cannot be removed");
         }
+    }
+}
+
+/// Removes a folder with everything in it. Another server that starts may be at the same.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
