@@ -149,6 +149,7 @@ return {
     if ctx.params.case == "calls" then
       return { ctx.state.calls }
     end
+    C.usleep((ctx.params.seconds or 0) * 1000000)
     run(files, ctx)
     return { ctx.params.number or 0 }
   end,

@@ -139,5 +139,6 @@ def output(files, ctx):
         return array.array("d", [0.0]) * 200_000
     if ctx.params.get("case") == "calls":
         return [ctx.state["calls"]]
+    time.sleep(ctx.params.get("seconds", 0))
     run(files, ctx)
     return [ctx.params.get("number", 0)]

@@ -80,6 +80,13 @@ impl Site {
         self.start(&self.runtime(), PATIENCE).await.unwrap()
     }
 
+    /// Gives up every handle of the launcher, and keeps what the workers need.
+    pub(crate) fn without_launcher(self) -> (TempDir, Arc<Notebook>) {
+        let Self { folder, host, launcher, .. } = self;
+        drop(launcher);
+        (folder, host)
+    }
+
     pub(crate) fn settings(&self) -> PoolSettings {
         PoolSettings {
             service: "test".parse().unwrap(),

@@ -34,7 +34,7 @@ async fn workers_are_replaced_one_at_a_time_and_are_never_fewer() {
     assert_eq!(most, 4, "a replacement is loaded beside the others, and never two at once");
     assert_eq!(pool.status().losses, 0);
     pool.stop().await;
-    assert_eq!(site.processes(), [0; 0]);
+    site.processes_become(0).await;
 }
 
 #[tokio::test]
@@ -99,7 +99,8 @@ async fn the_replacement_takes_over_at_once_when_the_worker_dies_meanwhile() {
     assert!(matches!(ask(&pool, json!({"do": "abort"})).await, Err(OutputError::Lost(_)) | Ok(_)));
     assert_eq!(ask(&pool, json!({"x": 2})).await.unwrap(), 2.0);
     pool.stop().await;
-    assert_eq!(site.processes(), [0; 0]);
+    // Another replacement may just have been given up.
+    site.processes_become(0).await;
 }
 
 #[tokio::test]
