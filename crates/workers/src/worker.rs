@@ -19,9 +19,10 @@ use crate::device::lasting_failure;
 use crate::exit::{Exit, Lost, Reason};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
-use crate::launch::{Launcher, Runtime};
+use crate::launch::Launcher;
 use crate::lines::Lines;
 use crate::process::Process;
+use crate::program::Runtime;
 
 /// How long a worker that has been told to go may take before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
