@@ -4,6 +4,7 @@
 //! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
 //! What a script asks of the server while it runs is answered by a [`Host`].
 
+mod allowance;
 mod answer;
 mod batch;
 mod calls;

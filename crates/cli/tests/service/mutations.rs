@@ -69,7 +69,7 @@ const MUTATIONS: [Mutation; 16] = [
     },
     Mutation {
         why: "a worker may print without end",
-        change: Change::ReturnsOne("dunnage_workers::lines::Allowance::covers"),
+        change: Change::ReturnsOne("dunnage_workers::allowance::Allowance::covers"),
         noticed_by: &["behaviours::a_flood_of_output_is_cut"],
     },
     Mutation {
