@@ -9,6 +9,7 @@ mod callbacks;
 mod check;
 mod config;
 mod events;
+mod file_metrics;
 mod file_problem;
 mod fleet;
 mod host;
@@ -28,7 +29,8 @@ mod versions;
 
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
-pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use dunnage_files::Revalidate;
 pub use dunnage_store::{Migrated, migrate};
 pub use problem::{Code, Problem};
 pub use serve::{ServeError, run};

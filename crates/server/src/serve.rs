@@ -183,6 +183,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// A folder for files cannot be used.
+    #[error(transparent)]
+    Files(#[from] dunnage_files::OpenError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

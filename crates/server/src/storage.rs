@@ -4,18 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_files::Files;
+use dunnage_files::{CacheSettings, Files, FilesSettings, S3Settings};
 use dunnage_store::{BUSY_TIMEOUT, FolderLock, JobFilter, PostgresSettings, PostgresStore, SqliteStore, StateLimits, Store};
 use dunnage_types::{FileAddress, JobState, ReplicaId, VersionState};
 
 use crate::artifacts::Artifacts;
 use crate::config::{Config, DatabaseConfig};
+use crate::problem::chain;
 use crate::serve::ServeError;
 
 /// How many jobs are read at once when uploads are swept.
 const SWEEP_PAGE: u32 = 1000;
 /// In a folder that replicas share, only what has not changed for so long is swept: something younger may be in the making.
 const SHARED_SWEEP_AGE: Duration = Duration::from_hours(24);
+/// How long a file waits for room in the cache when everything in it is in use.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a database that does not answer is waited for at the start; it may be starting as well.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,7 +37,7 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
     let lock = config.storage.database.is_none().then(|| FolderLock::take(data_dir)).transpose()?;
     // Before the database, which cannot be opened on a disk that an unfinished artifact has filled.
     let artifacts = open_artifacts(&data_dir.join("artifacts").join(name), replica)?;
-    let files = open_files(config.storage.files_root.as_deref(), &data_dir.join("uploads").join(name))?;
+    let files = Files::open(files_settings(config, data_dir.join("uploads").join(name)))?;
     let store = open_store(config, lock).await?;
     let age = if config.storage.database.is_some() { SHARED_SWEEP_AGE } else { Duration::ZERO };
     sweep_uploads(&*store, &files, age).await?;
@@ -47,9 +50,31 @@ fn open_artifacts(folder: &Path, replica: ReplicaId) -> Result<Artifacts, ServeE
     Artifacts::open(folder, replica).map_err(cannot_use)
 }
 
-fn open_files(root: Option<&Path>, uploads: &Path) -> Result<Files, ServeError> {
-    let path = root.map_or_else(|| uploads.to_owned(), PathBuf::from);
-    Files::new(root, uploads).map_err(|source| ServeError::Folder { what: "files", path, source })
+fn files_settings(config: &Config, uploads: PathBuf) -> FilesSettings {
+    let objects = &config.objects;
+    FilesSettings {
+        root: config.storage.files_root.clone(),
+        uploads,
+        s3: S3Settings {
+            endpoint: objects.endpoint.clone(),
+            region: objects.region.clone(),
+            path_style: objects.path_style,
+            anonymous: objects.anonymous,
+            in_flight_bytes: objects.fetch_bytes,
+            stall: objects.fetch_stall,
+            ..S3Settings::default()
+        },
+        cache: CacheSettings {
+            folder: objects.cache_dir.join(config.service.name.as_str()),
+            capacity: objects.cache_bytes,
+            max_file: objects.max_file_bytes.unwrap_or(objects.cache_bytes),
+            revalidate: objects.revalidate,
+            patience: ROOM_PATIENCE,
+            fetch_timeout: objects.fetch_timeout,
+        },
+        allowed: objects.allow_files.clone(),
+        bucket: objects.bucket.clone(),
+    }
 }
 
 async fn open_store(config: &Config, lock: Option<FolderLock>) -> Result<Arc<dyn Store>, ServeError> {
@@ -82,10 +107,10 @@ async fn sweep_uploads(store: &dyn Store, files: &Files, age: Duration) -> Resul
             }
         }
     }
-    match files.uploads().sweep(&wanted, age) {
+    match files.sweep_uploads(&wanted, age).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "uploads that nobody needs any more were removed"),
-        Err(error) => tracing::warn!(%error, "uploads that nobody needs any more cannot be removed"),
+        Err(error) => tracing::warn!(error = %chain(&error), "uploads that nobody needs any more cannot be removed"),
     }
     Ok(())
 }

@@ -139,6 +139,16 @@ pub enum Enqueued {
     Existing(JobId),
 }
 
+impl Enqueued {
+    /// The job, whoever made it.
+    #[must_use]
+    pub fn id(self) -> JobId {
+        match self {
+            Self::Created(id) | Self::Existing(id) => id,
+        }
+    }
+}
+
 /// The fenced right to finish one attempt at a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {

@@ -45,6 +45,7 @@ impl Settings {
         self.check_times(&mut problems);
         self.check_access(&mut problems);
         self.callbacks.check(&mut problems);
+        self.objects.check(&mut problems);
         let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
             problems.push(problem);
             Vec::new()
@@ -159,7 +160,7 @@ impl Settings {
     }
 
     fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>) -> Config {
-        let Self { service, http, workers, jobs, callbacks, storage, .. } = self;
+        let Self { service, http, workers, jobs, callbacks, storage, objects, .. } = self;
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
@@ -207,6 +208,7 @@ impl Settings {
                 state_cache_bytes: storage.state_cache_bytes.as_u64(),
                 state_max_stale: storage.state_max_stale,
             },
+            objects: objects.config(&self.data_dir(&script)),
         }
     }
 }

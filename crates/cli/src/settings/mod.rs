@@ -6,6 +6,7 @@
 pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod file;
+pub(crate) mod objects;
 pub(crate) mod origin;
 pub(crate) mod problems;
 pub(crate) mod reference;
@@ -22,6 +23,7 @@ use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
 
 use callbacks::CallbackSettings;
+use objects::ObjectSettings;
 use secret::Secret;
 
 /// Everything `serve` can be told. The first sentence of each text is also its meaning in `docs/configuration.md`.
@@ -45,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) callbacks: CallbackSettings,
     #[command(flatten, next_help_heading = "Storage")]
     pub(crate) storage: StorageSettings,
+    #[command(flatten, next_help_heading = "S3, cache and artifacts")]
+    pub(crate) objects: ObjectSettings,
     #[command(flatten, next_help_heading = "Logs")]
     pub(crate) logs: LogSettings,
 }

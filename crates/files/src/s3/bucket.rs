@@ -10,7 +10,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use dunnage_types::FileAddress;
+use dunnage_types::{FileAddress, ObjectPrefix};
 use uuid::Uuid;
 
 use super::S3;
@@ -44,10 +44,15 @@ pub struct Listed {
 }
 
 impl Bucket {
-    /// The place below `prefix`, which is literal text and mostly ends in `/`, or all of the bucket if it is empty.
+    /// The place below `place`, whose prefix is taken for a folder.
     #[must_use]
-    pub fn new(s3: S3, bucket: &str, prefix: &str) -> Self {
-        Self { s3, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    pub fn new(s3: S3, place: &ObjectPrefix) -> Self {
+        Self { s3, bucket: place.bucket.clone(), prefix: place.key("") }
+    }
+
+    /// Where the object with this key is.
+    pub(crate) fn object(&self, key: &str) -> ObjectAddress {
+        ObjectAddress { bucket: self.bucket.clone(), key: self.full(key), version_id: None }
     }
 
     /// Finds out whether the place can be listed, written and cleaned; leaves nothing behind.
@@ -199,7 +204,7 @@ impl Bucket {
     }
 
     async fn fetch_into(&self, key: &str, file: Arc<std::fs::File>, limit: u64) -> Result<u64, FileProblem> {
-        let object = ObjectAddress { bucket: self.bucket.clone(), key: self.full(key), version_id: None };
+        let object = self.object(key);
         let Some(download) = self.s3.open(&object, None, Urgency::Wanted).await? else { return Err(FileProblem::Changed) };
         let size = download.info().size;
         if size > limit {

@@ -1,10 +1,9 @@
 //! S3: objects that are fetched for the cache, and the service's own place in a bucket.
 //!
 //! [`S3`] is the handle. As a [`Source`](crate::source::Source) it fetches objects, in parallel parts when they are large; a
-//! [`Bucket`] reads and writes below a prefix. [`AllowList`] says what clients may name. Every request goes through [`S3::send`],
+//! [`Bucket`] reads and writes below a prefix. Every request goes through [`S3::send`],
 //! which alone tries again, looks for a bucket's region and renews credentials.
 
-mod allow;
 mod ask;
 mod breaker;
 mod bucket;
@@ -27,7 +26,6 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-pub use allow::{AllowError, AllowList, Allowed};
 pub use bucket::{Bucket, Listed};
 pub use settings::S3Settings;
 

@@ -2,6 +2,7 @@
 //!
 //! Begin reading at [`Loop`]; [`attempt`] follows one attempt from claim to end.
 
+mod ahead;
 mod attempt;
 mod host;
 mod keeper;
@@ -56,6 +57,9 @@ impl Loop {
         upkeep.spawn(rescue(Arc::clone(app)));
         upkeep.spawn(prune(Arc::clone(app)));
         upkeep.spawn(retract_orphans(Arc::clone(app)));
+        if app.config.objects.prefetch > 0 {
+            upkeep.spawn(ahead::fetch_ahead(Arc::clone(app)));
+        }
         Self { slots, upkeep, stop }
     }
 
@@ -155,8 +159,8 @@ async fn prune(app: Arc<App>) {
         match app.store.prune(app.config.jobs.retention, PRUNE_BATCH).await {
             Ok(pruned) => {
                 let full = pruned.len() == PRUNE_BATCH as usize;
-                if let Err(error) = app.files.uploads().remove(&pruned.concat()) {
-                    tracing::warn!(%error, "uploads of removed jobs cannot be removed");
+                if let Err(error) = app.files.remove_uploads(&pruned.concat()).await {
+                    tracing::warn!(error = %chain(&error), "uploads of removed jobs cannot be removed");
                 }
                 if full {
                     continue;
