@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dunnage_files::AllowList;
 use dunnage_types::ServiceName;
 
 use crate::callbacks::CallbackSecret;
@@ -128,6 +129,8 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// The folder below which `file://` addresses are served; none are without it. `--files-root`.
     pub files_root: Option<PathBuf>,
+    /// The buckets and prefixes that jobs may have their results written to; none are by default. `--allow-output`.
+    pub allow_output: AllowList,
     /// The database of a fleet; without it, SQLite in the data folder, for one server. `--database-url`.
     pub database: Option<DatabaseConfig>,
     /// The largest value in the state, in bytes. `--state-value-bytes`, by default 8 MiB.

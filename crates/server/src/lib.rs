@@ -17,6 +17,7 @@ mod metrics;
 mod middleware;
 mod problem;
 mod reload;
+mod results;
 mod routes;
 mod serve;
 mod state;

@@ -39,6 +39,7 @@ pub enum Code {
     S3Unavailable,
     CallbackInvalid,
     CallbackUnavailable,
+    OutputUriRefused,
     IdempotencyMismatch,
     ScriptError,
     BadOutput,
@@ -55,7 +56,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -79,6 +80,7 @@ impl Code {
         Self::S3Unavailable,
         Self::CallbackInvalid,
         Self::CallbackUnavailable,
+        Self::OutputUriRefused,
         Self::IdempotencyMismatch,
         Self::ScriptError,
         Self::BadOutput,
@@ -120,6 +122,7 @@ impl Code {
             Self::S3Unavailable => ("s3_unavailable", 422, "Objects in S3 are not served"),
             Self::CallbackInvalid => ("callback_invalid", 422, "The callback's URL may not be used"),
             Self::CallbackUnavailable => ("callback_unavailable", 422, "Callbacks are not served"),
+            Self::OutputUriRefused => ("output_uri_refused", 422, "The result may not be written there"),
             Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The idempotency key was used for another request"),
             Self::ScriptError => ("script_error", 500, "The script raised an error"),
             Self::BadOutput => ("bad_output", 500, "The script's output is no vector of numbers"),

@@ -18,6 +18,7 @@ use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
 use crate::problem::{Code, Problem, chain};
+use crate::results;
 use crate::versions::{self, PublishError};
 
 /// A script may ask to be tried again after this time at the longest.
@@ -188,16 +189,26 @@ async fn record(
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
             return Ok(());
         }
-        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, lease, result, interrupts).await {
+        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, job, lease, result, interrupts).await {
             Ok(_) => {
                 ended(app, job, &Finish::Done { result: Value::Null, activate: None });
                 return Ok(());
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
             Err(PublishError::Killed) => return release(app, lease).await,
+            Err(PublishError::Unwritten(unwritten)) => match unwritten.finish(job) {
+                Some(finish) => finish,
+                None => return release(app, lease).await,
+            },
             Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
         },
-        Ending::Returned(result) => Finish::Done { result, activate: None },
+        Ending::Returned(result) => match results::write(app, job, &result, None, interrupts).await {
+            Ok(()) => Finish::Done { result, activate: None },
+            Err(unwritten) => match unwritten.finish(job) {
+                Some(finish) => finish,
+                None => return release(app, lease).await,
+            },
+        },
         Ending::Finish(finish) => finish,
     };
     let settlement = Settlement::new(&*app.store, lease);

@@ -14,6 +14,7 @@ use super::require_function;
 use crate::app::App;
 use crate::callbacks;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::results;
 use crate::submission::{Body, Keep, Submission};
 
 /// The answer to a submitted job.
@@ -60,15 +61,19 @@ async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: J
     })?;
     let submission = Submission::read(app, request, payload, Keep::Durably).await?;
     let callback = submission.callback.clone().map(|url| callbacks::accept(url, &app.config.callbacks)).transpose()?;
+    let id = JobId::random();
+    let allowed = &app.config.storage.allow_output;
+    let output_uri = submission.output_uri.as_deref().map(|uri| results::accept(uri, id, allowed)).transpose()?;
     let idempotency = submission.idempotency(request, kind)?;
     let job = NewJob {
-        id: JobId::random(),
+        id,
         kind,
         files: submission.files,
         params: submission.params,
         key: submission.key,
         idempotency,
         callback,
+        output_uri,
         max_attempts: app.config.jobs.max_attempts,
     };
     // In a task of its own: a client that hangs up must not part a committed job from its files.
