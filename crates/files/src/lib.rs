@@ -5,6 +5,7 @@
 
 mod error;
 mod local;
+mod s3;
 #[expect(dead_code, reason = "the cache and the S3 client are being written against it")]
 mod source;
 mod uploads;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use dunnage_types::FileAddress;
 
 pub use error::{FileError, FileProblem, SharedIoError};
+pub use s3::{AllowError, AllowList, Allowed, Bucket, Listed, S3, S3Settings};
 pub use uploads::{Upload, Uploads};
 
 use local::LocalRoot;
