@@ -13,6 +13,7 @@ mod uploads;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use dunnage_types::FileAddress;
 
 pub use error::{FileError, FileProblem, SharedIoError};
@@ -66,6 +67,16 @@ impl Files {
     /// [`FileError`] for the first file that cannot be had.
     pub fn resolve(&self, addresses: &[FileAddress]) -> Result<Vec<ReadyFile>, FileError> {
         addresses.iter().map(|address| self.resolve_one(address)).collect()
+    }
+
+    /// Writes the result of a job, a JSON document, as the whole of an object in S3.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if S3 does not take it. Dropped, or after an error that is not final, it may have been written all the same.
+    pub async fn put_result(&self, address: &FileAddress, document: Bytes) -> Result<(), FileError> {
+        let _ = document;
+        Err(FileError { address: address.clone(), problem: FileProblem::Unavailable("its client is not wired up".to_owned()) })
     }
 
     fn resolve_one(&self, address: &FileAddress) -> Result<ReadyFile, FileError> {

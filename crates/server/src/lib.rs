@@ -29,6 +29,7 @@ mod versions;
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
 pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use dunnage_files::{AllowError, AllowList, Allowed};
 pub use dunnage_store::{Migrated, migrate};
 pub use problem::{Code, Problem};
 pub use serve::{ServeError, run};

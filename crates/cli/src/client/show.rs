@@ -52,6 +52,7 @@ pub(crate) fn details(job: &Job) -> String {
     add("files", job.files.as_ref().map(|files| files.join(" ")));
     add("params", job.params.as_ref().filter(|params| !params.is_empty()).map(|params| Value::Object(params.clone()).to_string()));
     add("callback", job.callback.as_ref().map(callback));
+    add("output", job.output_uri.clone());
     add("created", Some(job.created_at.to_string()));
     add("started", job.started_at.map(|time| time.to_string()));
     add("finished", job.finished_at.map(|time| time.to_string()));

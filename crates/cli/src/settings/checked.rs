@@ -202,6 +202,7 @@ impl Settings {
             storage: StorageConfig {
                 data_dir: self.data_dir(&script),
                 files_root: storage.files_root.clone(),
+                allow_output: storage.allow_output.iter().cloned().collect(),
                 database: self.database(),
                 state_value_bytes: in_memory(storage.state_value_bytes),
                 state_cache_bytes: storage.state_cache_bytes.as_u64(),
@@ -284,6 +285,21 @@ mod tests {
         assert_eq!((config.workers.max_wait, config.workers.timeout), (Duration::ZERO, Duration::from_secs(30)));
         assert_eq!((config.jobs.timeout, config.jobs.retention), (Duration::from_secs(86_400), Duration::from_secs(604_800)));
         assert_eq!(config.storage.state_value_bytes, 8 << 20);
+    }
+
+    #[test]
+    fn results_are_written_only_where_that_is_allowed() {
+        let folder = folder_with(&["model.py"]);
+        let allowed = |arguments: &[&str]| {
+            let script = folder.path().to_str().unwrap();
+            settings(&[&[script], arguments].concat()).to_config().unwrap().storage.allow_output
+        };
+        assert!(allowed(&[]).is_empty());
+        let places = allowed(&["--allow-output", "s3://results/gait/,s3://scratch"]);
+        assert_eq!(places, allowed(&["--allow-output", "s3://results/gait/", "--allow-output", "s3://scratch"]));
+        assert!(
+            places.allows("results", "gait/1.json") && places.allows("scratch", "1.json") && !places.allows("results", "1.json")
+        );
     }
 
     #[test]

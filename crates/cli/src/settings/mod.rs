@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
+use dunnage_server::Allowed;
 use dunnage_types::ServiceName;
 
 use callbacks::CallbackSettings;
@@ -165,6 +166,9 @@ pub(crate) struct StorageSettings {
     /// The folder below which `file://` addresses are served; none are without it
     #[arg(long, env = "DUNNAGE_FILES_ROOT", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) files_root: Option<PathBuf>,
+    /// A bucket or prefix that jobs may have their results written to, as `s3://bucket/prefix/`; none are without it; repeatable
+    #[arg(long, env = "DUNNAGE_ALLOW_OUTPUT", value_name = "PLACE", value_delimiter = ',')]
+    pub(crate) allow_output: Vec<Allowed>,
     /// The PostgreSQL database that the replicas of the service share; without it, SQLite in the data folder, for one server
     #[arg(long, env = "DUNNAGE_DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = secret::parser())]
     pub(crate) database_url: Option<Secret>,

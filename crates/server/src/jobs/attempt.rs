@@ -195,22 +195,19 @@ async fn record(
                 return Ok(());
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
-            Err(PublishError::Killed) => return release(app, lease).await,
-            Err(PublishError::Unwritten(unwritten)) => match unwritten.finish(job) {
-                Some(finish) => finish,
-                None => return release(app, lease).await,
-            },
-            Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
+            Err(PublishError::Killed) => None,
+            Err(PublishError::Unwritten(unwritten)) => unwritten.finish(job),
+            Err(error) => {
+                Some(Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }))
+            }
         },
         Ending::Returned(result) => match results::write(app, job, &result, None, interrupts).await {
-            Ok(()) => Finish::Done { result, activate: None },
-            Err(unwritten) => match unwritten.finish(job) {
-                Some(finish) => finish,
-                None => return release(app, lease).await,
-            },
+            Ok(()) => Some(Finish::Done { result, activate: None }),
+            Err(unwritten) => unwritten.finish(job),
         },
-        Ending::Finish(finish) => finish,
+        Ending::Finish(finish) => Some(finish),
     };
+    let Some(finish) = finish else { return release(app, lease).await };
     let settlement = Settlement::new(&*app.store, lease);
     match persist(interrupts, || settlement.finish(&finish)).await {
         Ok(()) => ended(app, job, &finish),

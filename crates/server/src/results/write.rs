@@ -149,7 +149,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_result_is_written_when_storage_is_back() {
         let (_interrupt, interrupts) = watch::channel(Interrupt::None);
-        let mut problems = vec![FileProblem::Throttled, FileProblem::Stalled, FileProblem::Unavailable("it answered 503".to_owned())];
+        let mut problems =
+            vec![FileProblem::Throttled, FileProblem::Stalled, FileProblem::Unavailable("it answered 503".to_owned())];
         let written = put(&interrupts, || {
             let outcome = problems.pop().map_or(Ok(()), |problem| Err(failure(problem)));
             async { outcome }
