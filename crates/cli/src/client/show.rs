@@ -150,5 +150,7 @@ callback  https://example.com/hook (pending, attempt 2: it answered 503)
 created   2026-11-24T01:47:00.000Z
 error     ValueError: no (code `script_error`)";
         assert_eq!(details(&job(failed)), expected);
+        let written = details(&job(json!({"outputUri": "s3://results/1.json"})));
+        assert!(written.contains("\noutput    s3://results/1.json\n"), "{written}");
     }
 }
