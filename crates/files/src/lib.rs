@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dunnage_types::{FileAddress, ObjectPrefix};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
@@ -156,13 +157,13 @@ impl Files {
         self.objects.cache().counters()
     }
 
-    /// Writes the result of a job to an object, in place of what is there.
+    /// Writes the result of a job, a JSON document, as the whole of an object in S3.
     ///
     /// # Errors
     ///
-    /// [`FileError`] if S3 does not take it.
-    pub async fn put_result(&self, address: &FileAddress, result: Vec<u8>) -> Result<(), FileError> {
-        self.s3.put_result(address, result).await
+    /// [`FileError`] if S3 does not take it. Dropped, or after an error that is not final, it may have been written all the same.
+    pub async fn put_result(&self, address: &FileAddress, document: Bytes) -> Result<(), FileError> {
+        self.s3.put_result(address, document).await
     }
 
     /// Puts the files of an upload where every replica can read them, if there is such a place.

@@ -2,9 +2,9 @@
 
 use dunnage_types::{FileAddress, ObjectPrefix};
 
+use crate::FileProblem;
 use crate::cache::{Cache, Cached, RequestQuota};
 use crate::source::{ObjectAddress, Urgency};
-use crate::FileProblem;
 
 /// Which objects are served, and the cache that they come from.
 pub(crate) struct Objects {

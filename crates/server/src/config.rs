@@ -149,6 +149,8 @@ pub struct ObjectConfig {
     pub bucket: Option<ObjectPrefix>,
     /// Which objects clients may name; empty for all that the credentials allow. `--allow-files`.
     pub allow_files: Vec<ObjectPrefix>,
+    /// Where the results of jobs may be written; nowhere by default. `--allow-output`.
+    pub allow_output: Vec<ObjectPrefix>,
     /// The URL of an S3 server other than Amazon's. `--s3-endpoint`; by default what the usual AWS settings say.
     pub endpoint: Option<String>,
     /// The region of the buckets. `--s3-region`; by default what the usual AWS settings say.

@@ -34,7 +34,8 @@ impl FileMetrics {
 
     /// Brings the metrics up to date.
     pub(crate) fn take(&self, files: &Files) {
-        let CacheCounters { hits, misses, revalidations, evictions, fetched_bytes, bytes, files: count, .. } = files.cache_counters();
+        let CacheCounters { hits, misses, revalidations, evictions, fetched_bytes, bytes, files: count, .. } =
+            files.cache_counters();
         let counters = [
             (&self.hits, hits),
             (&self.misses, misses),

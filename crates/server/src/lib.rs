@@ -19,6 +19,7 @@ mod metrics;
 mod middleware;
 mod problem;
 mod reload;
+mod results;
 mod routes;
 mod serve;
 mod state;
@@ -29,7 +30,9 @@ mod versions;
 
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
-pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use config::{
+    CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig, WorkerConfig,
+};
 pub use dunnage_files::Revalidate;
 pub use dunnage_store::{Migrated, migrate};
 pub use problem::{Code, Problem};

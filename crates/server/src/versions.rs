@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dunnage_protocol::Artifact;
 use dunnage_store::{Finish, Lease, StoreError};
-use dunnage_types::{ModelVersion, Version};
+use dunnage_types::{Job, ModelVersion, Version};
 use dunnage_workers::{Interrupt, Standby};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -15,19 +15,22 @@ use tokio::sync::watch;
 use crate::app::{App, killed};
 use crate::jobs::{Settlement, persist};
 use crate::problem::{Code, Problem, chain};
+use crate::results::{self, Unwritten};
 
 /// How long requests may wait for the commit that makes a version active.
 const COMMIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them.
+/// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them. The
+/// result is in its object by then, if it has one, which tells of no version that cannot be loaded.
 ///
-/// Loading the new version may take long; it is given up when the attempt is killed.
+/// Loading the new version may take long, and so may writing the result; both are given up when the attempt is killed.
 ///
 /// # Errors
 ///
 /// [`PublishError`]; the job has then not been ended, and the version that served before goes on.
 pub(crate) async fn publish_and_finish(
     app: &Arc<App>,
+    job: &Job,
     lease: Lease,
     result: Value,
     interrupts: &watch::Receiver<Interrupt>,
@@ -46,6 +49,10 @@ pub(crate) async fn publish_and_finish(
             return Err(unready.map_or(PublishError::Killed, unusable));
         }
     };
+    if let Err(unwritten) = results::write(app, job, &result, Some(version), interrupts).await {
+        retract(app, version).await;
+        return Err(unwritten.into());
+    }
     let finish = Finish::Done { result, activate: Some(version) };
     if let Err(error) = take_over(app, standby, lease, &finish, interrupts).await {
         retract(app, version).await;
@@ -232,6 +239,9 @@ pub(crate) enum PublishError {
     /// The attempt was killed while the new version was being loaded.
     #[error("the attempt was ended")]
     Killed,
+    /// The result could not be written to its object.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),

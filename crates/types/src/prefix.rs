@@ -104,14 +104,17 @@ mod tests {
     #[test]
     fn a_prefix_holds_what_begins_with_it() {
         let walks = parse("s3://gait/walks/");
-        assert!(walks.holds("gait", "walks/a.csv") && !walks.holds("gait", "walks-2/a.csv") && !walks.holds("faces", "walks/a.csv"));
+        assert!(
+            walks.holds("gait", "walks/a.csv") && !walks.holds("gait", "walks-2/a.csv") && !walks.holds("faces", "walks/a.csv")
+        );
         assert!(parse("s3://gait").holds("gait", "anything") && parse("s3://gait/").holds("gait", "anything"));
         assert!(!walks.holds("gait", "other/../walks/a.csv"), "keys are literal");
     }
 
     #[test]
     fn a_name_below_a_prefix_makes_a_key() {
-        for (prefix, key) in [("s3://gait", "a/b"), ("s3://gait/", "a/b"), ("s3://gait/x", "x/a/b"), ("s3://gait/x/y/", "x/y/a/b")] {
+        for (prefix, key) in [("s3://gait", "a/b"), ("s3://gait/", "a/b"), ("s3://gait/x", "x/a/b"), ("s3://gait/x/y/", "x/y/a/b")]
+        {
             assert_eq!(parse(prefix).key("a/b"), key, "{prefix}");
         }
         assert_eq!(parse("s3://gait/x").below("a").to_string(), "s3://gait/x/a");

@@ -289,6 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn results_are_written_only_where_that_is_allowed() {
+        let folder = folder_with(&["model.py"]);
+        let allowed = |arguments: &[&str]| {
+            let script = folder.path().to_str().unwrap();
+            settings(&[&[script], arguments].concat()).to_config().unwrap().objects.allow_output
+        };
+        assert!(allowed(&[]).is_empty());
+        let places = allowed(&["--allow-output", "s3://results/gait/,s3://scratch"]);
+        assert_eq!(places, allowed(&["--allow-output", "s3://results/gait/", "--allow-output", "s3://scratch"]));
+        let texts: Vec<_> = places.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["s3://results/gait/", "s3://scratch"]);
+    }
+
+    #[test]
     fn a_folder_stands_for_its_only_script() {
         let only = folder_with(&["model.lua", "other.py"]);
         assert_eq!(settings(&[only.path().to_str().unwrap()]).find_script(), Ok(only.path().join("model.lua")));

@@ -22,6 +22,9 @@ pub(crate) struct ObjectSettings {
     /// A bucket or prefix whose objects clients may name in `Files`, repeatable; by default all that the server may read
     #[arg(long, env = "DUNNAGE_ALLOW_FILES", value_name = "s3://BUCKET/PREFIX", value_delimiter = ',')]
     pub(crate) allow_files: Vec<ObjectPrefix>,
+    /// A bucket or prefix that jobs may have their results written to, repeatable; none are without it
+    #[arg(long, env = "DUNNAGE_ALLOW_OUTPUT", value_name = "s3://BUCKET/PREFIX", value_delimiter = ',')]
+    pub(crate) allow_output: Vec<ObjectPrefix>,
     /// The URL of an S3 server other than Amazon's
     #[arg(long, env = "DUNNAGE_S3_ENDPOINT", value_name = "URL")]
     pub(crate) s3_endpoint: Option<String>,
@@ -89,6 +92,7 @@ impl ObjectSettings {
         ObjectConfig {
             bucket: self.bucket.clone(),
             allow_files: self.allow_files.clone(),
+            allow_output: self.allow_output.clone(),
             endpoint: self.s3_endpoint.clone(),
             region: self.s3_region.clone(),
             path_style: self.s3_path_style,

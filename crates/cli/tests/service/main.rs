@@ -16,5 +16,6 @@ mod memory;
 mod operation;
 mod outputs;
 mod refusals;
+mod results;
 mod surroundings;
 mod versions;

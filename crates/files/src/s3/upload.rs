@@ -40,7 +40,7 @@ impl S3 {
     /// # Errors
     ///
     /// [`FileError`] if S3 does not take it, or the address is not one of S3.
-    pub async fn put_result(&self, address: &FileAddress, bytes: Vec<u8>) -> Result<(), FileError> {
+    pub async fn put_result(&self, address: &FileAddress, bytes: Bytes) -> Result<(), FileError> {
         let written = match address {
             FileAddress::S3 { bucket, key, version_id: None } => self.put_bytes(bucket, key, bytes, Some("application/json")).await,
             // A version is given by S3, not chosen by who writes.

@@ -20,6 +20,7 @@ use super::runner::{Ran, Runner};
 use crate::app::App;
 use crate::file_problem;
 use crate::problem::{Code, chain};
+use crate::results;
 use crate::routes::as_protocol_file;
 use crate::versions::{self, PublishError};
 
@@ -212,18 +213,25 @@ async fn record(
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
             return Ok(());
         }
-        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, lease, result, interrupts).await {
+        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, job, lease, result, interrupts).await {
             Ok(_) => {
                 ended(app, job, &Finish::Done { result: Value::Null, activate: None }).await;
                 return Ok(());
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
-            Err(PublishError::Killed) => return release(app, lease, Duration::ZERO).await,
-            Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
+            Err(PublishError::Killed) => None,
+            Err(PublishError::Unwritten(unwritten)) => unwritten.finish(job),
+            Err(error) => {
+                Some(Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }))
+            }
         },
-        Ending::Returned(result) => Finish::Done { result, activate: None },
-        Ending::Finish(finish) => finish,
+        Ending::Returned(result) => match results::write(app, job, &result, None, interrupts).await {
+            Ok(()) => Some(Finish::Done { result, activate: None }),
+            Err(unwritten) => unwritten.finish(job),
+        },
+        Ending::Finish(finish) => Some(finish),
     };
+    let Some(finish) = finish else { return release(app, lease, Duration::ZERO).await };
     let settlement = Settlement::new(&*app.store, lease);
     match persist(interrupts, || settlement.finish(&finish)).await {
         Ok(()) => ended(app, job, &finish).await,

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::problem::chain;
+use crate::results;
 pub(crate) use persistence::{Settlement, persist};
 use runner::{Runner, Workers};
 
@@ -120,11 +121,12 @@ async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
 }
 
 /// How long a claim lasts. The database's limit of an attempt is for replicas that hang: it leaves time for all that one which does not
-/// hang does itself, which is to load the script, to run it and, after training, to load what it has written.
+/// hang does itself, which is to load the script, to run it, to write its result to S3 and, after training, to load what it has written.
 fn terms(app: &App) -> Terms {
     let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
-    let limit =
-        jobs.timeout.saturating_add(load_timeout.saturating_mul(2)).saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
+    let writing = if app.config.objects.allow_output.is_empty() { Duration::ZERO } else { results::PATIENCE };
+    let working = jobs.timeout.saturating_add(load_timeout.saturating_mul(2)).saturating_add(writing);
+    let limit = working.saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
     Terms { lease: jobs.lease, limit }
 }
 

@@ -12,6 +12,7 @@ use super::require_function;
 use crate::app::App;
 use crate::callbacks;
 use crate::problem::{Code, Problem, ProblemBody, chain};
+use crate::results;
 use crate::submission::{Body, Keep, Submission};
 
 /// The answer to a submitted job.
@@ -51,23 +52,31 @@ pub(crate) async fn input(app: web::Data<App>, request: HttpRequest, payload: we
     submit(&app, &request, payload, JobKind::Input).await
 }
 
-async fn submit(app: &web::Data<App>, request: &HttpRequest, payload: web::Payload, kind: JobKind) -> Result<HttpResponse, Problem> {
+async fn submit(
+    app: &web::Data<App>,
+    request: &HttpRequest,
+    payload: web::Payload,
+    kind: JobKind,
+) -> Result<HttpResponse, Problem> {
     require_function(app, kind.as_str(), |functions| match kind {
         JobKind::Train => functions.train,
         JobKind::Input => functions.input,
     })?;
     let submission = Submission::read(app, request, payload, Keep::Durably).await?;
     let callback = submission.callback.clone().map(|url| callbacks::accept(url, &app.config.callbacks)).transpose()?;
+    let id = JobId::random();
+    let allowed = &app.config.objects.allow_output;
+    let output_uri = submission.output_uri.as_deref().map(|uri| results::accept(uri, id, allowed)).transpose()?;
     let idempotency = submission.idempotency(request, kind)?;
     let job = NewJob {
-        id: JobId::random(),
+        id,
         kind,
         files: submission.files,
         params: submission.params,
         key: submission.key,
         idempotency,
         callback,
-        output_uri: None,
+        output_uri,
         max_attempts: app.config.jobs.max_attempts,
     };
     // In a task of its own: a client that hangs up must not part a committed job from its files.
@@ -100,4 +109,3 @@ async fn enqueue(app: web::Data<App>, job: NewJob, upload: Option<Upload>) -> Re
         }
     }
 }
-
