@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use dunnage_files::Files;
 use dunnage_store::{BUSY_TIMEOUT, FolderLock, JobFilter, PostgresSettings, PostgresStore, SqliteStore, StateLimits, Store};
-use dunnage_types::{FileAddress, JobState, ReplicaId, VersionState};
+use dunnage_types::{FileAddress, JobState, ReplicaId};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{self, ArtifactLimits, Artifacts};
 use crate::config::{Config, DatabaseConfig};
 use crate::serve::ServeError;
 
@@ -44,7 +44,7 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
 
 fn open_artifacts(folder: &Path, replica: ReplicaId) -> Result<Artifacts, ServeError> {
     let cannot_use = |source| ServeError::Folder { what: "artifacts", path: folder.to_owned(), source };
-    Artifacts::open(folder, replica).map_err(cannot_use)
+    Artifacts::open(folder, replica, ArtifactLimits::default(), None).map_err(cannot_use)
 }
 
 fn open_files(root: Option<&Path>, uploads: &Path) -> Result<Files, ServeError> {
@@ -92,10 +92,8 @@ async fn sweep_uploads(store: &dyn Store, files: &Files, age: Duration) -> Resul
 
 /// Removes artifacts that no version needs: of training that was cut off after them, or of versions that cannot be loaded.
 async fn sweep_artifacts(store: &dyn Store, artifacts: &Artifacts, age: Duration) -> Result<(), ServeError> {
-    store.retract_orphans().await?;
-    let versions = store.versions().await?.into_iter();
-    let needed = versions.filter(|version| version.active || version.state == VersionState::Ready);
-    match artifacts.sweep(&needed.map(|version| version.artifact).collect::<Vec<_>>(), age) {
+    let needed = artifacts::needed(store).await?;
+    match artifacts.sweep_local(Arc::new(needed), age).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "artifacts that no version needs were removed"),
         Err(error) => tracing::warn!(%error, "artifacts that no version needs cannot be removed"),

@@ -116,11 +116,12 @@ async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
 }
 
 /// How long a claim lasts. The database's limit of an attempt is for replicas that hang: it leaves time for all that one which does not
-/// hang does itself, which is to load the script, to run it and, after training, to load what it has written.
+/// hang does itself, which is to load the script, to run it and, after training, to store and to load what it has written.
 fn terms(app: &App) -> Terms {
     let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
     let limit =
         jobs.timeout.saturating_add(load_timeout.saturating_mul(2)).saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
+    let limit = limit.saturating_add(app.artifacts.upload_patience());
     Terms { lease: jobs.lease, limit }
 }
 
