@@ -107,11 +107,7 @@ async fn abandon(app: &App, name: &ArtifactName) {
 }
 
 /// Loads a version; the error is why it cannot be loaded, or `None` if the attempt was killed meanwhile.
-async fn prepare(
-    app: &App,
-    version: ModelVersion,
-    interrupts: &watch::Receiver<Interrupt>,
-) -> Result<Standby, Option<String>> {
+async fn prepare(app: &App, version: ModelVersion, interrupts: &watch::Receiver<Interrupt>) -> Result<Standby, Option<String>> {
     let prepared = async {
         let artifact = app.artifacts.obtain(&version).await.map_err(|error| error.to_string())?;
         app.pool.prepare(Some(artifact)).await

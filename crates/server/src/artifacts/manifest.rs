@@ -48,8 +48,8 @@ impl Manifest {
             return Err(ManifestError::Another);
         }
         let manifest: Self = serde_json::from_slice(bytes)?;
-        let ordered = manifest.folders.is_sorted_by(|one, next| one < next)
-            && manifest.files.is_sorted_by(|one, next| one.path < next.path);
+        let ordered =
+            manifest.folders.is_sorted_by(|one, next| one < next) && manifest.files.is_sorted_by(|one, next| one.path < next.path);
         let paths = || manifest.folders.iter().chain(manifest.files.iter().map(|file| &file.path));
         match paths().find(|path| !manifest.holds(path)) {
             _ if manifest.format != FORMAT => Err(ManifestError::Format(manifest.format)),

@@ -11,6 +11,8 @@ mod objects;
 mod remote;
 mod seal;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod verify;
 

@@ -56,8 +56,7 @@ impl RemoteArtifacts {
     /// The [`FileError`] of the first file that could not be stored. What has been stored is swept later.
     pub(crate) async fn upload(&self, name: &ArtifactName, folder: &Path, manifest: &Manifest) -> Result<(), FileError> {
         let until = Instant::now() + UPLOAD_PATIENCE;
-        let puts: Vec<BoxFuture<'_, _>> =
-            manifest.files().iter().map(|file| self.put(name, folder, file, until).boxed()).collect();
+        let puts: Vec<BoxFuture<'_, _>> = manifest.files().iter().map(|file| self.put(name, folder, file, until).boxed()).collect();
         stream::iter(puts).buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
         let (key, bytes) = (self.manifest_key(name), Bytes::from(manifest.to_bytes()));
         persist(until, || self.objects.put_bytes(&key, bytes.clone(), "application/json")).await
@@ -120,8 +119,10 @@ impl RemoteArtifacts {
         let objects = self.objects.list(&format!("{}{name}/", self.folder)).await?;
         let is_old = objects.iter().all(|object| object.modified.elapsed().is_ok_and(|age| age >= SWEEP_AGE));
         if is_old {
-            let (manifests, files): (Vec<_>, Vec<_>) =
-                objects.into_iter().map(|object| object.key).partition(|key| key.ends_with("/manifest.json") && !key.contains("/files/"));
+            let (manifests, files): (Vec<_>, Vec<_>) = objects
+                .into_iter()
+                .map(|object| object.key)
+                .partition(|key| key.ends_with("/manifest.json") && !key.contains("/files/"));
             // First of all, so that no replica begins to fetch what is going.
             self.objects.remove(manifests).await?;
             self.objects.remove(files).await?;

@@ -137,10 +137,8 @@ impl Survey {
 
 impl FoundFile {
     fn new(path: String, stat: &Stat) -> Self {
-        let stamp = format!(
-            "{:x} {:x}.{:x} {:x}.{:x}",
-            stat.st_ino, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec
-        );
+        let stamp =
+            format!("{:x} {:x}.{:x} {:x}.{:x}", stat.st_ino, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
         Self { path, size: u64::try_from(stat.st_size).unwrap_or(0), stamp }
     }
 }
