@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dunnage_types::{FileAddress, ObjectPrefix};
+use dunnage_types::{FileAddress, ObjectPrefix, ServiceName};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
@@ -57,6 +57,8 @@ pub struct ReadyFile {
 /// Where files come from.
 #[derive(Debug, Clone)]
 pub struct FilesSettings {
+    /// Whose files they are.
+    pub service: ServiceName,
     /// The folder below which `file://` addresses are served; none are without it. `--files-root`.
     pub root: Option<PathBuf>,
     /// The folder for files that come with requests.
@@ -88,7 +90,7 @@ impl Files {
     ///
     /// [`OpenError`] if one of the folders cannot be opened or made.
     pub fn open(settings: FilesSettings) -> Result<Self, OpenError> {
-        let FilesSettings { root, uploads, s3, cache, allowed, bucket } = settings;
+        let FilesSettings { service, root, uploads, s3, cache, allowed, bucket } = settings;
         let s3 = S3::connect(s3);
         let failed = |what, path: &PathBuf| {
             let path = path.clone();
@@ -99,7 +101,7 @@ impl Files {
             root: root.map(|root| LocalRoot::open(&root).map_err(failed("files", &root))).transpose()?,
             uploads: Uploads::open(&uploads).map_err(failed("uploads", &uploads))?,
             objects: Objects::new(open_cache(cache, &s3)?, allowed, bucket),
-            shared_uploads: bucket_of_service.clone().map(SharedUploads::new),
+            shared_uploads: bucket_of_service.clone().map(|bucket| SharedUploads::new(bucket, &service)),
             bucket: bucket_of_service,
             s3,
         })
@@ -198,17 +200,16 @@ impl Files {
         }
     }
 
-    /// Removes every upload that is not among `wanted` and has not changed for `age`; how many files or folders. Of those that replicas
-    /// share, a day is the least: they may belong to a job that is being committed.
+    /// Removes every file of an upload that replicas share which is not among `wanted` and older than `age`; how many. A young one may
+    /// belong to a job that is being committed.
     ///
     /// # Errors
     ///
-    /// [`RemoveError`] if they cannot be listed or removed.
-    pub async fn sweep_uploads(&self, wanted: &[FileAddress], age: Duration) -> Result<usize, RemoveError> {
-        let here = self.uploads.sweep(wanted, age)?;
+    /// [`FileError`] if they cannot be listed or removed.
+    pub async fn sweep_shared_uploads(&self, wanted: &[FileAddress], age: Duration) -> Result<usize, FileError> {
         match &self.shared_uploads {
-            Some(shared) => Ok(here + shared.sweep(wanted, age.max(Duration::from_hours(24))).await?),
-            None => Ok(here),
+            Some(shared) => shared.sweep(wanted, age).await,
+            None => Ok(0),
         }
     }
 

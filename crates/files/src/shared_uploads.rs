@@ -3,29 +3,28 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use dunnage_types::FileAddress;
+use dunnage_types::{FileAddress, ServiceName};
 use uuid::Uuid;
 
 use crate::source::ObjectAddress;
 use crate::{Bucket, FileError, Upload};
 
-const FOLDER: &str = "uploads/";
-
-/// Uploads below `uploads/` in the bucket, each in a folder named by its id.
+/// Uploads below `uploads/<service>/` in the bucket, each in a folder named by its id.
 pub(crate) struct SharedUploads {
     bucket: Bucket,
+    folder: String,
 }
 
 impl SharedUploads {
-    pub(crate) fn new(bucket: Bucket) -> Self {
-        Self { bucket }
+    pub(crate) fn new(bucket: Bucket, service: &ServiceName) -> Self {
+        Self { bucket, folder: format!("uploads/{service}/") }
     }
 
     /// Puts every file of an upload into the bucket.
     pub(crate) async fn put(&self, upload: &Upload) -> Result<(), FileError> {
         for (address, path) in upload.paths() {
             if let FileAddress::Upload { id, name } = address {
-                self.bucket.put(&key(*id, name), &path).await?;
+                self.bucket.put(&self.key(*id, name), &path).await?;
             }
         }
         Ok(())
@@ -33,7 +32,7 @@ impl SharedUploads {
 
     /// Where a file of an upload is.
     pub(crate) fn object(&self, id: Uuid, name: &str) -> ObjectAddress {
-        self.bucket.object(&key(id, name))
+        self.bucket.object(&self.key(id, name))
     }
 
     /// Removes the uploads among `addresses`; one that is gone already is no error.
@@ -41,7 +40,7 @@ impl SharedUploads {
         let keys: Vec<_> = addresses
             .iter()
             .filter_map(|address| match address {
-                FileAddress::Upload { id, name } => Some(key(*id, name)),
+                FileAddress::Upload { id, name } => Some(self.key(*id, name)),
                 _ => None,
             })
             .collect();
@@ -59,9 +58,9 @@ impl SharedUploads {
             .collect();
         let now = SystemTime::now();
         let is_old = |modified: SystemTime| now.duration_since(modified).is_ok_and(|elapsed| elapsed >= age);
-        let listed = self.bucket.list(FOLDER).await?.into_iter();
+        let listed = self.bucket.list(&self.folder).await?.into_iter();
         let orphans: Vec<_> = listed
-            .filter(|object| is_old(object.modified) && upload_id(&object.key).is_some_and(|id| !wanted.contains(id)))
+            .filter(|object| is_old(object.modified) && self.upload_id(&object.key).is_some_and(|id| !wanted.contains(id)))
             .map(|object| object.key)
             .collect();
         let count = orphans.len();
@@ -72,14 +71,14 @@ impl SharedUploads {
     async fn remove_keys(&self, keys: Vec<String>) -> Result<(), FileError> {
         self.bucket.remove(&keys).await?.into_iter().next().map_or(Ok(()), Err)
     }
-}
 
-fn key(id: Uuid, name: &str) -> String {
-    format!("{FOLDER}{id}/{name}")
-}
+    fn key(&self, id: Uuid, name: &str) -> String {
+        format!("{}{id}/{name}", self.folder)
+    }
 
-/// The id in a key, if the key is one of ours.
-fn upload_id(key: &str) -> Option<&str> {
-    let (id, _) = key.strip_prefix(FOLDER)?.split_once('/')?;
-    Uuid::try_parse(id).is_ok().then_some(id)
+    /// The id in a key, if the key is one of ours.
+    fn upload_id<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let (id, _) = key.strip_prefix(&self.folder)?.split_once('/')?;
+        Uuid::try_parse(id).is_ok().then_some(id)
+    }
 }

@@ -26,6 +26,7 @@ mod state;
 mod storage;
 mod submission;
 mod tree;
+mod uploads;
 mod versions;
 
 pub use callbacks::{CallbackSecret, InvalidSecret};

@@ -73,11 +73,15 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
 
     let launcher = Launcher::start().map_err(ServeError::Launcher)?;
     let metrics = Metrics::new(config.service.name.as_str())?;
-    let active = store.active().await?.map(|version| artifacts.of(&version));
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
     let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));
     let host = Arc::new(ServingHost::new(Arc::clone(&state)));
-    let pool = Pool::start(pool_settings(&config, &script, &runtime), launcher.clone(), host, active);
+    let settings = pool_settings(&config, &script, &runtime);
+    let pool = match store.active().await? {
+        None => Pool::start(settings, launcher.clone(), host, None),
+        // To check its artifact, or even to fetch it, may take long; the fleet's loop sees to it.
+        Some(_) => Pool::new(settings, launcher.clone(), host),
+    };
     Ok(App::new(Parts { config, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
 }
 

@@ -10,6 +10,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use bytes::Bytes;
 use dunnage_types::{FileAddress, ObjectPrefix};
 use uuid::Uuid;
 
@@ -63,7 +64,7 @@ impl Bucket {
     pub async fn check(&self) -> Result<(), FileError> {
         let key = format!(".check-{}", Uuid::new_v4());
         self.page("", None, None).await?;
-        self.put_bytes(&key, b"may be removed".to_vec(), "text/plain").await?;
+        self.put_bytes(&key, Bytes::from_static(b"may be removed"), "text/plain").await?;
         let removed = self.remove(std::slice::from_ref(&key)).await?;
         removed.into_iter().next().map_or(Ok(()), Err)
     }
@@ -83,7 +84,7 @@ impl Bucket {
     /// # Errors
     ///
     /// [`FileError`] if S3 does not take them.
-    pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>, content_type: &str) -> Result<(), FileError> {
+    pub async fn put_bytes(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<(), FileError> {
         let written = self.s3.put_bytes(&self.bucket, &self.full(key), bytes, Some(content_type)).await;
         written.map_err(|problem| self.error(key, problem))
     }

@@ -18,6 +18,7 @@ use super::persistence::{Settlement, persist};
 use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
+use crate::artifacts::UploadError;
 use crate::file_problem;
 use crate::problem::{Code, chain};
 use crate::results;
@@ -166,6 +167,14 @@ fn unfetched(app: &App, job: &Job, failure: &FileError, host: &JobHost) -> Endin
     }
 }
 
+/// What has been trained is lost where the bucket does not take it; it can be trained again if that may pass.
+fn unstored(job: &Job, failure: &FileError) -> Finish {
+    let code = file_problem::code(&failure.problem).as_str().to_owned();
+    let message = format!("the artifact cannot be stored in the bucket: {}", chain(failure));
+    let error = JobError { code, message, traceback: None };
+    if failure.problem.is_transient() { Finish::Retry { error, after: backoff(job.attempt) } } else { Finish::Failed(error) }
+}
+
 fn failed(job: &Job, error: CallError, host: &JobHost) -> Finish {
     for line in error.traceback.iter().flat_map(|traceback| traceback.lines()) {
         host.say(LogLevel::Error, line.to_owned());
@@ -221,6 +230,7 @@ async fn record(
             Err(PublishError::Store(error)) => return after_refusal(job, error),
             Err(PublishError::Killed) => None,
             Err(PublishError::Unwritten(unwritten)) => unwritten.finish(job),
+            Err(PublishError::Upload(UploadError::Storage(error))) => Some(unstored(job, &error)),
             Err(error) => {
                 Some(Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }))
             }
