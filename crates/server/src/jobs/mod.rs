@@ -128,7 +128,11 @@ async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
 fn terms(app: &App) -> Terms {
     let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
     let writing = if app.config.objects.allow_output.is_empty() { Duration::ZERO } else { results::PATIENCE };
-    let working = jobs.timeout.saturating_add(load_timeout.saturating_mul(2)).saturating_add(writing).saturating_add(app.artifacts.upload_patience());
+    let working = jobs
+        .timeout
+        .saturating_add(load_timeout.saturating_mul(2))
+        .saturating_add(writing)
+        .saturating_add(app.artifacts.upload_patience());
     let limit = working.saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
     Terms { lease: jobs.lease, limit }
 }
