@@ -3,6 +3,8 @@
 //! [`Files`] resolves the addresses of a request: `file://` below the files root, and uploads, which [`Uploads`] takes in.
 //! Objects in S3 are parsed and refused until their client is here.
 
+#[expect(dead_code, reason = "nothing is fetched until the S3 client is wired up")]
+mod cache;
 mod error;
 mod local;
 #[expect(dead_code, reason = "the cache and the S3 client are being written against it")]
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use dunnage_types::FileAddress;
 
+pub use cache::{InvalidRevalidate, Revalidate};
 pub use error::{FileError, FileProblem, SharedIoError};
 pub use uploads::{Upload, Uploads};
 
