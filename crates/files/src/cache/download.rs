@@ -171,13 +171,7 @@ impl Download {
         }
     }
 
-    async fn save(
-        &self,
-        incoming: Box<dyn Incoming>,
-        about: About,
-        room: Room,
-        question: Question,
-    ) -> Result<Cached, FileProblem> {
+    async fn save(&self, incoming: Box<dyn Incoming>, about: About, room: Room, question: Question) -> Result<Cached, FileProblem> {
         let part = Part::create(self.shared.folder(), self.shared.next_id(), room).map_err(disk)?;
         let crc64 = incoming.save(part.file()).await?;
         let (kept, room) = part.publish(about, crc64).map_err(disk)?;

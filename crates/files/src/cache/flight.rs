@@ -156,6 +156,14 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+impl Flight {
+    /// How many wait for it.
+    pub(super) fn waiters(&self) -> usize {
+        self.waiters
+    }
+}
+
 impl Phase {
     /// Whether somebody who arrived at that moment may share what comes of it. All share a download; but that a copy is the object
     /// is known only as of the moment of the question.

@@ -223,7 +223,11 @@ impl Index {
         }
         let missing = claim.bytes - claim.reserved;
         let enough = self.free() >= missing;
-        if enough { self.reserved += missing } else { self.reserved -= claim.reserved }
+        if enough {
+            self.reserved += missing
+        } else {
+            self.reserved -= claim.reserved
+        }
         enough
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::fs::Mode;
 
-use super::about::About;
 use super::Shared;
+use super::about::About;
 use super::folder::{Folder, Identity};
 use super::kept::Kept;
 use super::name::{FileId, Names, PART};

@@ -32,7 +32,9 @@ impl Shared {
                 Urgency::Wanted => timeout_at(deadline, self.claim_in_turn(bytes)).await.ok(),
             };
             let claim = claim.ok_or(FileProblem::CacheFull)?;
-            if let Some(room) = self.make_good(claim, bytes).await.map_err(|error| FileProblem::CacheDisk(SharedIoError::new(error)))? {
+            if let Some(room) =
+                self.make_good(claim, bytes).await.map_err(|error| FileProblem::CacheDisk(SharedIoError::new(error)))?
+            {
                 return Ok(room);
             }
         }
