@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-pub use cache::{CacheCounters, CacheSettings, Revalidate};
+pub use cache::{CacheCounters, CacheSettings, InvalidRevalidate, Revalidate};
 pub use error::{FileError, FileProblem, SharedIoError};
 pub use s3::{Bucket, Listed, S3Settings};
 pub use uploads::{Upload, Uploads};

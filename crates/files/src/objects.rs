@@ -38,7 +38,7 @@ impl Objects {
     /// Fetches an object that a client has named and may want soon. Whether it can be had shows when it is wanted.
     pub(crate) async fn fetch_ahead(&self, object: &ObjectAddress) -> Result<(), FileProblem> {
         self.refuse_others(object)?;
-        self.cache.fetch(object, Urgency::Ahead, &RequestQuota::default()).await.map(drop)
+        self.cache.prefetch(object).await
     }
 
     fn refuse_others(&self, object: &ObjectAddress) -> Result<(), FileProblem> {

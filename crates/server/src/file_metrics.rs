@@ -12,6 +12,7 @@ pub(crate) struct FileMetrics {
     revalidations: IntCounter,
     evictions: IntCounter,
     fetched_bytes: IntCounter,
+    disk_failures: IntCounter,
     bytes: IntGauge,
     files: IntGauge,
     outage: IntGauge,
@@ -26,6 +27,7 @@ impl FileMetrics {
             revalidations: counter("file_cache_revalidations_total", "Times that S3 was asked whether a copy is still the object")?,
             evictions: counter("file_cache_evictions_total", "Copies that were removed to make room")?,
             fetched_bytes: counter("files_fetched_bytes_total", "Bytes of objects that were fetched")?,
+            disk_failures: counter("file_cache_disk_failures_total", "Times that the disk of the cache failed")?,
             bytes: register.gauge("file_cache_bytes", "Bytes that the copies of objects take up")?,
             files: register.gauge("file_cache_files", "Copies of objects in the cache")?,
             outage: register.gauge("s3_outage", "1 while S3 is not asked because it has failed several times in a row")?,
@@ -34,14 +36,15 @@ impl FileMetrics {
 
     /// Brings the metrics up to date.
     pub(crate) fn take(&self, files: &Files) {
-        let CacheCounters { hits, misses, revalidations, evictions, fetched_bytes, bytes, files: count, .. } =
+        let CacheCounters { hits, misses, revalidations, evictions, bytes_fetched, bytes, files: count, disk_failures } =
             files.cache_counters();
         let counters = [
             (&self.hits, hits),
             (&self.misses, misses),
             (&self.revalidations, revalidations),
             (&self.evictions, evictions),
-            (&self.fetched_bytes, fetched_bytes),
+            (&self.fetched_bytes, bytes_fetched),
+            (&self.disk_failures, disk_failures),
         ];
         for (counter, total) in counters {
             counter.inc_by(total.saturating_sub(counter.get()));
