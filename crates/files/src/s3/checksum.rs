@@ -168,7 +168,7 @@ mod tests {
             ("crc32c", answer().checksum_crc32_c(STANDARD.encode(0xe306_9283_u32.to_be_bytes())).build()),
             ("crc32", answer().checksum_crc32(STANDARD.encode(0xcbf4_3926_u32.to_be_bytes())).build()),
             ("sha1", answer().checksum_sha1("98O8HYCOBHMq32eZZczDTKeuNEE=").build()),
-            ("sha256", answer().checksum_sha256("FeKw09MzpiYgmwH1M03d5kCUn77thX/OTTB/mCe2+iU=").build()),
+            ("sha256", answer().checksum_sha256("FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=").build()),
         ]
     }
 
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn the_checksum_of_the_parts_checksums_says_nothing_of_the_bytes() {
         let composite = GetObjectOutput::builder().checksum_crc32("AAAAAA==").checksum_type(ChecksumType::Composite).build();
-        let numbered = GetObjectOutput::builder().checksum_sha256("FeKw09MzpiYgmwH1M03d5kCUn77thX/OTTB/mCe2+iU=-2").build();
+        let numbered = GetObjectOutput::builder().checksum_sha256("FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=-2").build();
         let odd = GetObjectOutput::builder().checksum_crc32("AAA=").build();
         for answer in [composite, numbered, odd, GetObjectOutput::builder().build()] {
             assert_eq!(Declared::of(&answer), Declared::Nothing);

@@ -93,14 +93,14 @@ impl Attempt<'_> {
         let sums = Mutex::new(vec![None; parts.count()]);
         let progress = Progress { info: opened.info, declared: opened.declared, parts, sums };
         let helpers = (progress.parts.count() as u64).saturating_sub(2).min(STREAMS - 1);
-        let (front, backs) =
-            (self.from_the_front(&progress, opened.stream, opened.share), (0..helpers).map(|_| self.from_the_back(&progress)));
-        tokio::try_join!(front, try_join_all(backs))?;
+        let front = self.save_from_the_front(&progress, opened.stream, opened.share);
+        let backs = try_join_all((0..helpers).map(|_| self.save_from_the_back(&progress)));
+        tokio::try_join!(front, backs)?;
         self.check(progress).await
     }
 
     /// Saves parts from the first on, from one stream as long as it lasts.
-    async fn from_the_front(&self, progress: &Progress, stream: Stream, _share: Share) -> Result<(), FileProblem> {
+    async fn save_from_the_front(&self, progress: &Progress, stream: Stream, _share: Share) -> Result<(), FileProblem> {
         let mut stream = Some(stream);
         while let Some((index, range)) = progress.parts.first() {
             self.save_part(progress, index, range, &mut stream).await?;
@@ -109,7 +109,7 @@ impl Attempt<'_> {
     }
 
     /// Saves parts from the last on, each by a request of its own.
-    async fn from_the_back(&self, progress: &Progress) -> Result<(), FileProblem> {
+    async fn save_from_the_back(&self, progress: &Progress) -> Result<(), FileProblem> {
         loop {
             let _share = self.s3.0.budget.take(progress.parts.part_bytes, self.urgency).await;
             let Some((index, range)) = progress.parts.last() else { return Ok(()) };
