@@ -105,8 +105,7 @@ impl Bucket {
     /// [`FileError`] if it cannot be had, or has more than `limit` bytes.
     pub async fn get_bytes(&self, key: &str, limit: u64) -> Result<Vec<u8>, FileError> {
         let failed = |problem| self.error(key, problem);
-        let folder = tempfile_in_memory().map_err(|error| failed(disk(error)))?;
-        let file = Arc::new(folder);
+        let file = Arc::new(file_in_memory().map_err(|error| failed(disk(error)))?);
         self.fetch_into(key, file.clone(), limit).await.map_err(failed)?;
         read_all(&file).map_err(|error| failed(disk(error)))
     }
@@ -267,7 +266,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn tempfile_in_memory() -> io::Result<std::fs::File> {
+fn file_in_memory() -> io::Result<std::fs::File> {
     let descriptor = rustix::fs::memfd_create("object", rustix::fs::MemfdFlags::CLOEXEC)?;
     Ok(descriptor.into())
 }

@@ -11,7 +11,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Config;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use dunnage_types::FileAddress;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
@@ -153,9 +153,21 @@ impl Upload {
                 request.multipart_upload(parts.clone()).checksum_crc64_nvme(&checksum).checksum_type(ChecksumType::FullObject);
             request.customize().config_override(self.s3.patience(size)).send()
         };
-        self.s3.send_alone(&self.bucket, complete).await?;
+        match self.s3.send_alone(&self.bucket, complete).await {
+            // An earlier try may have succeeded although its answer was lost: then the upload is gone, and the object is there.
+            Err(FileProblem::Missing) if self.is_there(size, &checksum).await? => {}
+            outcome => drop(outcome?),
+        }
         self.complete = true;
         Ok(())
+    }
+
+    async fn is_there(&self, size: u64, checksum: &str) -> Result<bool, FileProblem> {
+        let head =
+            |client: Client| client.head_object().bucket(&self.bucket).key(&self.key).checksum_mode(ChecksumMode::Enabled).send();
+        let found = self.s3.send_alone(&self.bucket, head).await?;
+        let same_size = found.content_length().and_then(|length| u64::try_from(length).ok()) == Some(size);
+        Ok(same_size && found.checksum_crc64_nvme() == Some(checksum))
     }
 }
 
