@@ -107,6 +107,7 @@ impl<'a> Answer<'a> {
                 tracing::warn!(status = self.status, code = self.code, "S3 refuses a request");
                 Failure::Final(FileProblem::Denied)
             }
+            200..=299 => Failure::Final(FileProblem::Unavailable("its answer cannot be read".to_owned())),
             status => Failure::Passing(FileProblem::Unavailable(format!("it answers with status {status}")), self.retry_after()),
         }
     }

@@ -98,7 +98,7 @@ pub(super) async fn abort(s3: &S3, bucket: &str, key: &str, id: &str) -> Result<
 
 /// An upload in parts. Dropped before it is complete, it is ended in the background; a crash leaves it to
 /// [`Bucket::abort_stale_uploads`](super::Bucket::abort_stale_uploads).
-struct Upload {
+pub(super) struct Upload {
     s3: S3,
     bucket: String,
     key: String,
@@ -107,7 +107,7 @@ struct Upload {
 }
 
 impl Upload {
-    async fn begin(s3: &S3, bucket: &str, key: &str) -> Result<Self, FileProblem> {
+    pub(super) async fn begin(s3: &S3, bucket: &str, key: &str) -> Result<Self, FileProblem> {
         let begin = |client: Client| {
             let request = client.create_multipart_upload().bucket(bucket).key(key);
             request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject).send()
@@ -154,8 +154,9 @@ impl Upload {
             request.customize().config_override(self.s3.patience(size)).send()
         };
         match self.s3.send_alone(&self.bucket, complete).await {
-            // An earlier try may have succeeded although its answer was lost: then the upload is gone, and the object is there.
-            Err(FileProblem::Missing) if self.is_there(size, &checksum).await? => {}
+            // It may have succeeded although the answer was lost or is strange: then the object is there, and the upload is gone.
+            Err(FileProblem::Missing | FileProblem::Stalled | FileProblem::Unavailable(_))
+                if self.is_there(size, &checksum).await? => {}
             outcome => drop(outcome?),
         }
         self.complete = true;

@@ -1,5 +1,9 @@
 //! The client against servers: scripted ones for every fault, real ones for what S3 means.
 
+mod faults;
+mod real;
+mod refusals;
+mod server;
 mod unreachable;
 
 use std::fs::File;
