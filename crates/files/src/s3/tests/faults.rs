@@ -228,3 +228,15 @@ async fn bodies_that_never_arrive_open_the_breaker_too() {
     assert!(matches!(fetch(&s3, &object("bucket", "key")).await, Err(FileProblem::BreakerOpen(_))));
     assert_eq!(server.requests().len(), 5, "while it is open nothing is asked");
 }
+
+#[tokio::test]
+async fn a_download_needs_no_more_of_the_budget_than_one_part() {
+    let sent = bytes(6 * MIB, 0);
+    let server = serving(sent.clone(), |_| End::Whole).await;
+    let s3 = client(S3Settings { in_flight_bytes: 2 * MIB as u64, ..settings(&server.endpoint) });
+    let held = s3.ask(&object("bucket", "key"), None, Urgency::Wanted).await.unwrap();
+    assert!(fetch(&s3, &object("bucket", "key")).await.unwrap() == sent, "although half of the budget stays held");
+    drop(held);
+    let several = (0..5).map(|_| async { fetch(&s3, &object("bucket", "key")).await.unwrap() == sent });
+    assert_eq!(futures_util::future::join_all(several).await, [true; 5]);
+}

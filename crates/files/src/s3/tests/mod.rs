@@ -5,6 +5,7 @@ mod real;
 mod refusals;
 mod server;
 mod unreachable;
+mod uploads;
 
 use std::fs::File;
 use std::sync::Arc;

@@ -16,6 +16,11 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// The method and the address.
+    pub(super) fn line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1")
+    }
+
     /// A header's value; its name is given in small letters.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
@@ -137,6 +142,10 @@ async fn serve(mut socket: TcpStream, seen: Arc<Mutex<Vec<Request>>>, script: Ar
         seen.push(request.clone());
         request
     };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    if tokio::io::copy(&mut (&mut socket).take(length), &mut tokio::io::sink()).await.is_err() {
+        return;
+    }
     // A client that has gone is what some tests are about.
     drop(write(socket, script(&request)).await);
 }
@@ -151,7 +160,8 @@ async fn read_head(socket: &mut TcpStream) -> Option<String> {
 
 async fn write(mut socket: TcpStream, answer: Answer) -> std::io::Result<()> {
     let mut head = format!("HTTP/1.1 {} So\r\nconnection: close\r\n", answer.status);
-    if answer.status != 304 && !answer.headers.iter().any(|(name, _)| *name == "transfer-encoding") {
+    let has_length = |(name, _): &(&str, String)| ["transfer-encoding", "content-length"].contains(name);
+    if answer.status != 304 && !answer.headers.iter().any(has_length) {
         head += &format!("content-length: {}\r\n", answer.body.len());
     }
     answer.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
