@@ -96,7 +96,7 @@ impl Files {
             let path = path.clone();
             move |source| OpenError { what, path, source }
         };
-        let bucket_of_service = bucket.as_ref().map(|place| Bucket::new(s3.clone(), place));
+        let bucket_of_service = bucket.as_ref().map(|place| Bucket::new(s3.clone(), &place.bucket, &place.key("")));
         Ok(Self {
             root: root.map(|root| LocalRoot::open(&root).map_err(failed("files", &root))).transpose()?,
             uploads: Uploads::open(&uploads).map_err(failed("uploads", &uploads))?,

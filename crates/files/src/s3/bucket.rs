@@ -11,7 +11,7 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
-use dunnage_types::{FileAddress, ObjectPrefix};
+use dunnage_types::FileAddress;
 use uuid::Uuid;
 
 use super::S3;
@@ -45,10 +45,10 @@ pub struct Listed {
 }
 
 impl Bucket {
-    /// The place below `place`, whose prefix is taken for a folder.
+    /// The place below `prefix`, which is literal text and mostly ends in `/`, or all of the bucket if it is empty.
     #[must_use]
-    pub fn new(s3: S3, place: &ObjectPrefix) -> Self {
-        Self { s3, bucket: place.bucket.clone(), prefix: place.key("") }
+    pub fn new(s3: S3, bucket: &str, prefix: &str) -> Self {
+        Self { s3, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 
     /// Where the object with this key is.
@@ -84,7 +84,7 @@ impl Bucket {
     /// # Errors
     ///
     /// [`FileError`] if S3 does not take them.
-    pub async fn put_bytes(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<(), FileError> {
+    pub async fn put_bytes(&self, key: &str, bytes: impl Into<Bytes>, content_type: &str) -> Result<(), FileError> {
         let written = self.s3.put_bytes(&self.bucket, &self.full(key), bytes, Some(content_type)).await;
         written.map_err(|problem| self.error(key, problem))
     }
@@ -111,8 +111,7 @@ impl Bucket {
     /// [`FileError`] if it cannot be had, or has more than `limit` bytes.
     pub async fn get_bytes(&self, key: &str, limit: u64) -> Result<Vec<u8>, FileError> {
         let failed = |problem| self.error(key, problem);
-        let folder = tempfile_in_memory().map_err(|error| failed(disk(error)))?;
-        let file = Arc::new(folder);
+        let file = Arc::new(file_in_memory().map_err(|error| failed(disk(error)))?);
         self.fetch_into(key, file.clone(), limit).await.map_err(failed)?;
         read_all(&file).map_err(|error| failed(disk(error)))
     }
@@ -273,7 +272,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn tempfile_in_memory() -> io::Result<std::fs::File> {
+fn file_in_memory() -> io::Result<std::fs::File> {
     let descriptor = rustix::fs::memfd_create("object", rustix::fs::MemfdFlags::CLOEXEC)?;
     Ok(descriptor.into())
 }

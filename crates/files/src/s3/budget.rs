@@ -155,7 +155,7 @@ impl Drop for Share {
 mod tests {
     use std::pin::pin;
 
-    use futures_util::poll;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -164,7 +164,7 @@ mod tests {
         let budget = Budget::new(100);
         let first = budget.take(60, Urgency::Wanted).await;
         let mut second = pin!(budget.take(60, Urgency::Wanted));
-        assert!(poll!(&mut second).is_pending());
+        assert!((&mut second).now_or_never().is_none());
         drop(first);
         second.await;
         assert_eq!(budget.lock().used, 0);
@@ -175,7 +175,7 @@ mod tests {
         let budget = Budget::new(100);
         let mut first = budget.take(100, Urgency::Wanted).await;
         let mut second = pin!(budget.take(60, Urgency::Wanted));
-        assert!(poll!(&mut second).is_pending());
+        assert!((&mut second).now_or_never().is_none());
         first.shrink_to(40);
         let second = second.await;
         assert_eq!(budget.lock().used, 100);
@@ -188,12 +188,12 @@ mod tests {
         let budget = Budget::new(100);
         let ahead = budget.take(25, Urgency::Ahead).await;
         let mut more_ahead = pin!(budget.take(10, Urgency::Ahead));
-        assert!(poll!(&mut more_ahead).is_pending());
+        assert!((&mut more_ahead).now_or_never().is_none());
         let mut wanted = pin!(budget.take(80, Urgency::Wanted));
-        assert!(poll!(&mut wanted).is_pending());
+        assert!((&mut wanted).now_or_never().is_none());
         drop(ahead);
         let wanted = wanted.await;
-        assert!(poll!(&mut more_ahead).is_ready(), "20 are left, and nothing that is wanted waits");
+        assert!((&mut more_ahead).now_or_never().is_some(), "20 are left, and nothing that is wanted waits");
         drop(wanted);
     }
 
@@ -202,9 +202,9 @@ mod tests {
         let budget = Budget::new(100);
         let held = budget.take(50, Urgency::Wanted).await;
         let mut wanted = pin!(budget.take(80, Urgency::Wanted));
-        assert!(poll!(&mut wanted).is_pending());
+        assert!((&mut wanted).now_or_never().is_none());
         let mut ahead = pin!(budget.take(10, Urgency::Ahead));
-        assert!(poll!(&mut ahead).is_pending(), "although 50 are free");
+        assert!((&mut ahead).now_or_never().is_none(), "although 50 are free");
         drop(held);
         drop(wanted.await);
         ahead.await;
@@ -216,7 +216,7 @@ mod tests {
         let held = budget.take(100, Urgency::Wanted).await;
         {
             let mut gone = pin!(budget.take(100, Urgency::Wanted));
-            assert!(poll!(&mut gone).is_pending());
+            assert!((&mut gone).now_or_never().is_none());
         }
         drop(held);
         let all = budget.take(100, Urgency::Wanted).await;
@@ -229,11 +229,11 @@ mod tests {
         let budget = Budget::new(100);
         let held = budget.take(50, Urgency::Wanted).await;
         let mut gone = Box::pin(budget.take(80, Urgency::Wanted));
-        assert!(poll!(&mut gone).is_pending());
+        assert!((&mut gone).now_or_never().is_none());
         let mut small = pin!(budget.take(10, Urgency::Wanted));
-        assert!(poll!(&mut small).is_pending(), "it stands behind");
+        assert!((&mut small).now_or_never().is_none(), "it stands behind");
         drop(gone);
-        assert!(poll!(&mut small).is_ready());
+        assert!((&mut small).now_or_never().is_some());
         drop(held);
     }
 

@@ -41,7 +41,7 @@ impl Declared {
         if answer.checksum_type == Some(ChecksumType::Composite) {
             return Self::Nothing;
         }
-        let crc = |algorithm, text: &Option<String>| Some(Self::Crc(algorithm, number(&bytes(text.as_deref()?)?)?));
+        let crc = |algorithm, text: &Option<String>| Some(Self::Crc(algorithm, number(algorithm, &bytes(text.as_deref()?)?)?));
         let hash = |hash, text: &Option<String>| Some(Self::Hash(hash, bytes(text.as_deref()?)?));
         crc(CrcAlgorithm::Crc64Nvme, &answer.checksum_crc64_nvme)
             .or_else(|| crc(CrcAlgorithm::Crc32Iscsi, &answer.checksum_crc32_c))
@@ -140,11 +140,11 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-fn number(bytes: &[u8]) -> Option<u64> {
-    match bytes.len() {
-        4 => Some(u32::from_be_bytes(bytes.try_into().ok()?).into()),
-        8 => Some(u64::from_be_bytes(bytes.try_into().ok()?)),
-        _ => None,
+/// The value of a CRC; `None` if it is not as wide as it should be. Some servers write a CRC-32 where a CRC-64 is asked for.
+fn number(algorithm: CrcAlgorithm, bytes: &[u8]) -> Option<u64> {
+    match algorithm {
+        CrcAlgorithm::Crc64Nvme => Some(u64::from_be_bytes(bytes.try_into().ok()?)),
+        _ => Some(u32::from_be_bytes(bytes.try_into().ok()?).into()),
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
             ("crc32c", answer().checksum_crc32_c(STANDARD.encode(0xe306_9283_u32.to_be_bytes())).build()),
             ("crc32", answer().checksum_crc32(STANDARD.encode(0xcbf4_3926_u32.to_be_bytes())).build()),
             ("sha1", answer().checksum_sha1("98O8HYCOBHMq32eZZczDTKeuNEE=").build()),
-            ("sha256", answer().checksum_sha256("FeKw09MzpiYgmwH1M03d5kCUn77thX/OTTB/mCe2+iU=").build()),
+            ("sha256", answer().checksum_sha256("FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=").build()),
         ]
     }
 
@@ -200,9 +200,10 @@ mod tests {
     #[test]
     fn the_checksum_of_the_parts_checksums_says_nothing_of_the_bytes() {
         let composite = GetObjectOutput::builder().checksum_crc32("AAAAAA==").checksum_type(ChecksumType::Composite).build();
-        let numbered = GetObjectOutput::builder().checksum_sha256("FeKw09MzpiYgmwH1M03d5kCUn77thX/OTTB/mCe2+iU=-2").build();
+        let numbered = GetObjectOutput::builder().checksum_sha256("FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=-2").build();
         let odd = GetObjectOutput::builder().checksum_crc32("AAA=").build();
-        for answer in [composite, numbered, odd, GetObjectOutput::builder().build()] {
+        let narrow = GetObjectOutput::builder().checksum_crc64_nvme("AAAAAA==").build();
+        for answer in [composite, numbered, odd, narrow, GetObjectOutput::builder().build()] {
             assert_eq!(Declared::of(&answer), Declared::Nothing);
         }
     }

@@ -10,7 +10,10 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    StalledStreamProtectionConfig,
+};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::sync::Mutex;
@@ -29,6 +32,8 @@ const REMEMBERED_REGIONS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     settings: S3Settings,
+    /// In place of those that would be looked up.
+    credentials: Option<SharedCredentialsProvider>,
     state: Mutex<State>,
 }
 
@@ -50,8 +55,8 @@ pub(super) struct Connected {
 
 impl Connection {
     /// Connects to nothing yet.
-    pub(super) fn new(settings: S3Settings) -> Self {
-        Self { settings, state: Mutex::default() }
+    pub(super) fn new(settings: S3Settings, credentials: Option<SharedCredentialsProvider>) -> Self {
+        Self { settings, credentials, state: Mutex::default() }
     }
 
     /// The client for a bucket's region.
@@ -72,6 +77,7 @@ impl Connection {
         let mut state = self.state.lock().await;
         if state.regions.len() >= REMEMBERED_REGIONS {
             state.regions.clear();
+            state.clients.clear();
         }
         state.regions.insert(bucket.to_owned(), region.to_owned()).as_deref() != Some(region)
     }
@@ -94,6 +100,9 @@ impl Connection {
         }
         if self.settings.anonymous {
             loader = loader.no_credentials();
+        }
+        if let Some(credentials) = &self.credentials {
+            loader = loader.credentials_provider(credentials.clone());
         }
         let shared = loader.load().await;
         let path_style = self.settings.path_style.unwrap_or_else(|| self.has_endpoint() || shared.endpoint_url().is_some());

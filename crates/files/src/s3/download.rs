@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::ask::Opened;
@@ -93,14 +94,14 @@ impl Attempt<'_> {
         let sums = Mutex::new(vec![None; parts.count()]);
         let progress = Progress { info: opened.info, declared: opened.declared, parts, sums };
         let helpers = (progress.parts.count() as u64).saturating_sub(2).min(STREAMS - 1);
-        let (front, backs) =
-            (self.from_the_front(&progress, opened.stream, opened.share), (0..helpers).map(|_| self.from_the_back(&progress)));
-        tokio::try_join!(front, try_join_all(backs))?;
+        let front = self.save_from_the_front(&progress, opened.stream, opened.share);
+        let backs = try_join_all((0..helpers).map(|_| self.save_from_the_back(&progress)));
+        tokio::try_join!(front, backs)?;
         self.check(progress).await
     }
 
     /// Saves parts from the first on, from one stream as long as it lasts.
-    async fn from_the_front(&self, progress: &Progress, stream: Stream, _share: Share) -> Result<(), FileProblem> {
+    async fn save_from_the_front(&self, progress: &Progress, stream: Stream, _share: Share) -> Result<(), FileProblem> {
         let mut stream = Some(stream);
         while let Some((index, range)) = progress.parts.first() {
             self.save_part(progress, index, range, &mut stream).await?;
@@ -109,9 +110,13 @@ impl Attempt<'_> {
     }
 
     /// Saves parts from the last on, each by a request of its own.
-    async fn from_the_back(&self, progress: &Progress) -> Result<(), FileProblem> {
+    async fn save_from_the_back(&self, progress: &Progress) -> Result<(), FileProblem> {
         loop {
-            let _share = self.s3.0.budget.take(progress.parts.part_bytes, self.urgency).await;
+            let _share = tokio::select! {
+                share = self.s3.0.budget.take(progress.parts.part_bytes, self.urgency) => share,
+                // Others may hold the budget for long; when all parts are taken, there is nothing left to wait for.
+                () = progress.parts.all_taken() => return Ok(()),
+            };
             let Some((index, range)) = progress.parts.last() else { return Ok(()) };
             self.save_part(progress, index, range, &mut None).await?;
         }
@@ -174,11 +179,12 @@ struct Parts {
     size: u64,
     part_bytes: u64,
     open: Mutex<Range<u64>>,
+    all_taken: watch::Sender<bool>,
 }
 
 impl Parts {
     fn new(size: u64, part_bytes: u64) -> Self {
-        Self { size, part_bytes, open: Mutex::new(0..size.div_ceil(part_bytes)) }
+        Self { size, part_bytes, open: Mutex::new(0..size.div_ceil(part_bytes)), all_taken: watch::Sender::new(size == 0) }
     }
 
     fn count(&self) -> usize {
@@ -193,8 +199,18 @@ impl Parts {
         self.take(DoubleEndedIterator::next_back)
     }
 
+    /// Waits until no part is left to take.
+    async fn all_taken(&self) {
+        // It cannot fail: the sender is in `self`.
+        drop(self.all_taken.subscribe().wait_for(|all_taken| *all_taken).await);
+    }
+
     fn take(&self, from: impl FnOnce(&mut Range<u64>) -> Option<u64>) -> Option<(usize, Range<u64>)> {
-        let index = from(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = from(&mut open)?;
+        if open.is_empty() {
+            self.all_taken.send_replace(true);
+        }
         let start = index * self.part_bytes;
         Some((usize::try_from(index).ok()?, start..(start + self.part_bytes).min(self.size)))
     }

@@ -107,6 +107,7 @@ impl<'a> Answer<'a> {
                 tracing::warn!(status = self.status, code = self.code, "S3 refuses a request");
                 Failure::Final(FileProblem::Denied)
             }
+            200..=299 => Failure::Final(FileProblem::Unavailable("its answer cannot be read".to_owned())),
             status => Failure::Passing(FileProblem::Unavailable(format!("it answers with status {status}")), self.retry_after()),
         }
     }
@@ -204,4 +205,89 @@ fn is_connecting(error: &(dyn Error + 'static)) -> bool {
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    fn meaning(status: u16, code: &str, headers: &[(&'static str, &'static str)], body: &'static str) -> String {
+        let mut raw = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        for (name, value) in headers {
+            raw.headers_mut().insert(*name, *value);
+        }
+        format!("{:?}", Answer::new(&raw, Some(code).filter(|code| !code.is_empty())).meaning())
+    }
+
+    #[test]
+    fn every_answer_means_one_thing() {
+        let credentials = |reason: &str| format!("(Credentials(\"{reason}\"))");
+        let table = [
+            (404, "NoSuchKey", "Final(Missing)".to_owned()),
+            (404, "NoSuchVersion", "Final(Missing)".to_owned()),
+            (404, "", "Final(Missing)".to_owned()),
+            (400, "KeyTooLongError", "Final(Missing)".to_owned()),
+            (404, "NoSuchBucket", "Final(NoBucket)".to_owned()),
+            (400, "InvalidBucketName", "Final(NoBucket)".to_owned()),
+            (403, "AccessDenied", "Final(Denied)".to_owned()),
+            (403, "", "Final(Denied)".to_owned()),
+            (400, "InvalidRequest", "Final(Denied)".to_owned()),
+            (403, "RequestPaymentRequired", "Final(Denied)".to_owned()),
+            (403, "InvalidObjectState", "Final(Archived)".to_owned()),
+            (304, "", "Unchanged".to_owned()),
+            (412, "PreconditionFailed", "Changed".to_owned()),
+            (416, "InvalidRange", "Changed".to_owned()),
+            (503, "SlowDown", "Passing(Throttled, None)".to_owned()),
+            (503, "", "Passing(Throttled, None)".to_owned()),
+            (429, "", "Passing(Throttled, None)".to_owned()),
+            (400, "RequestTimeout", "Passing(Stalled, None)".to_owned()),
+            (500, "InternalError", "Passing(Unavailable(\"it answers with status 500\"), None)".to_owned()),
+            (502, "", "Passing(Unavailable(\"it answers with status 502\"), None)".to_owned()),
+            (400, "ExpiredToken", format!("Expired{}", credentials("they have expired (`ExpiredToken`)"))),
+            (403, "InvalidAccessKeyId", format!("Final{}", credentials("the access key is not known (`InvalidAccessKeyId`)"))),
+            (403, "SignatureDoesNotMatch", format!("Final{}", credentials("the secret key is wrong (`SignatureDoesNotMatch`)"))),
+            (400, "InvalidToken", format!("Final{}", credentials("they are not valid (`InvalidToken`)"))),
+        ];
+        for (status, code, expected) in table {
+            assert_eq!(meaning(status, code, &[], ""), expected, "{status} {code}");
+        }
+        assert!(meaning(403, "RequestTimeTooSkewed", &[], "").starts_with("Skewed(Credentials(\"this machine's clock"));
+    }
+
+    #[test]
+    fn a_delete_marker_is_a_missing_object() {
+        let marker = [("x-amz-delete-marker", "true")];
+        assert_eq!(meaning(404, "NoSuchKey", &marker, ""), "Final(Missing)");
+        assert_eq!(meaning(405, "MethodNotAllowed", &marker, ""), "Final(Missing)");
+        assert_eq!(meaning(405, "MethodNotAllowed", &[], ""), "Final(Denied)");
+    }
+
+    #[test]
+    fn a_version_that_cannot_exist_is_a_missing_object() {
+        let body = "<Error><Code>InvalidArgument</Code><Message>Invalid version id specified</Message></Error>";
+        assert_eq!(meaning(400, "InvalidArgument", &[], body), "Final(Missing)");
+        assert_eq!(meaning(400, "InvalidArgument", &[], ""), "Final(Denied)");
+    }
+
+    #[test]
+    fn a_redirect_is_followed_to_a_region_only() {
+        let region = [("x-amz-bucket-region", "eu-west-1")];
+        let elsewhere = "Elsewhere(\"eu-west-1\")";
+        assert_eq!(meaning(301, "PermanentRedirect", &region, ""), elsewhere);
+        assert_eq!(meaning(307, "TemporaryRedirect", &region, ""), elsewhere);
+        assert_eq!(meaning(301, "", &region, ""), elsewhere);
+        assert_eq!(meaning(400, "AuthorizationHeaderMalformed", &[], "<Error><Region>eu-west-1</Region></Error>"), elsewhere);
+        for headers in [&[][..], &[("location", "http://127.0.0.1:1/")], &[("x-amz-bucket-region", "evil.example/")]] {
+            let refused = "Final(Unavailable(\"it redirects to another address, which is not followed\"))";
+            assert_eq!(meaning(301, "PermanentRedirect", headers, ""), refused);
+        }
+    }
+
+    #[test]
+    fn s3_says_when_to_try_again() {
+        assert_eq!(meaning(503, "SlowDown", &[("retry-after", "7")], ""), "Passing(Throttled, Some(7s))");
+        assert_eq!(meaning(503, "SlowDown", &[("retry-after", "soon")], ""), "Passing(Throttled, None)");
+    }
 }

@@ -15,6 +15,8 @@ mod failure;
 mod retry;
 mod settings;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod writer;
 
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
@@ -63,8 +66,12 @@ impl S3 {
     /// Will reach S3 so. Nothing is looked up or connected before the first request.
     #[must_use]
     pub fn connect(settings: S3Settings) -> Self {
+        Self::connect_with(settings, None)
+    }
+
+    fn connect_with(settings: S3Settings, credentials: Option<SharedCredentialsProvider>) -> Self {
         let budget = Budget::new(settings.in_flight_bytes.max(settings.part_bytes));
-        let connection = Connection::new(settings.clone());
+        let connection = Connection::new(settings.clone(), credentials);
         Self(Arc::new(Shared { settings, connection, breaker: Breaker::default(), budget }))
     }
 

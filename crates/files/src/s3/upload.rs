@@ -11,7 +11,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Config;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use dunnage_types::FileAddress;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
@@ -40,7 +40,7 @@ impl S3 {
     /// # Errors
     ///
     /// [`FileError`] if S3 does not take it, or the address is not one of S3.
-    pub async fn put_result(&self, address: &FileAddress, bytes: Bytes) -> Result<(), FileError> {
+    pub async fn put_result(&self, address: &FileAddress, bytes: impl Into<Bytes>) -> Result<(), FileError> {
         let written = match address {
             FileAddress::S3 { bucket, key, version_id: None } => self.put_bytes(bucket, key, bytes, Some("application/json")).await,
             // A version is given by S3, not chosen by who writes.
@@ -98,7 +98,7 @@ pub(super) async fn abort(s3: &S3, bucket: &str, key: &str, id: &str) -> Result<
 
 /// An upload in parts. Dropped before it is complete, it is ended in the background; a crash leaves it to
 /// [`Bucket::abort_stale_uploads`](super::Bucket::abort_stale_uploads).
-struct Upload {
+pub(super) struct Upload {
     s3: S3,
     bucket: String,
     key: String,
@@ -107,7 +107,7 @@ struct Upload {
 }
 
 impl Upload {
-    async fn begin(s3: &S3, bucket: &str, key: &str) -> Result<Self, FileProblem> {
+    pub(super) async fn begin(s3: &S3, bucket: &str, key: &str) -> Result<Self, FileProblem> {
         let begin = |client: Client| {
             let request = client.create_multipart_upload().bucket(bucket).key(key);
             request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject).send()
@@ -153,9 +153,22 @@ impl Upload {
                 request.multipart_upload(parts.clone()).checksum_crc64_nvme(&checksum).checksum_type(ChecksumType::FullObject);
             request.customize().config_override(self.s3.patience(size)).send()
         };
-        self.s3.send_alone(&self.bucket, complete).await?;
+        match self.s3.send_alone(&self.bucket, complete).await {
+            // It may have succeeded although the answer was lost or is strange: then the object is there, and the upload is gone.
+            Err(FileProblem::Missing | FileProblem::Stalled | FileProblem::Unavailable(_))
+                if self.is_there(size, &checksum).await? => {}
+            outcome => drop(outcome?),
+        }
         self.complete = true;
         Ok(())
+    }
+
+    async fn is_there(&self, size: u64, checksum: &str) -> Result<bool, FileProblem> {
+        let head =
+            |client: Client| client.head_object().bucket(&self.bucket).key(&self.key).checksum_mode(ChecksumMode::Enabled).send();
+        let found = self.s3.send_alone(&self.bucket, head).await?;
+        let same_size = found.content_length().and_then(|length| u64::try_from(length).ok()) == Some(size);
+        Ok(same_size && found.checksum_crc64_nvme() == Some(checksum))
     }
 }
 

@@ -187,7 +187,7 @@ fn a_folder_that_cannot_be_used_is_refused_at_the_start() {
     let outer = tempfile::tempdir().unwrap();
     fs::write(outer.path().join("file"), "").unwrap();
     let refusal = open(outer.path().join("file"));
-    assert!(refusal.contains("/file` cannot be used") && refusal.contains("--data-dir"), "{refusal}");
+    assert!(refusal.contains("/file` cannot be used") && refusal.contains("--cache-dir"), "{refusal}");
 
     let Some(disk) = Tmpfs::mount(1 << 20) else { return };
     disk.remount("ro");
