@@ -5,6 +5,7 @@
 
 mod error;
 mod local;
+mod s3;
 #[expect(dead_code, reason = "the cache and the S3 client are being written against it")]
 mod source;
 mod uploads;
@@ -16,6 +17,7 @@ use dunnage_types::FileAddress;
 use tokio::time::Instant;
 
 pub use error::{FileError, FileProblem, SharedIoError};
+pub use s3::{AllowError, AllowList, Allowed, Bucket, Listed, S3, S3Settings};
 pub use uploads::{Upload, Uploads};
 
 use local::LocalRoot;
