@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_files::Files;
+use dunnage_files::{Bucket, Files};
 use dunnage_store::{BUSY_TIMEOUT, FolderLock, JobFilter, PostgresSettings, PostgresStore, SqliteStore, StateLimits, Store};
-use dunnage_types::{FileAddress, JobState, ReplicaId};
+use dunnage_types::{FileAddress, JobState, ReplicaId, ServiceName};
 
-use crate::artifacts::{self, ArtifactLimits, Artifacts};
+use crate::artifacts::{self, ArtifactLimits, Artifacts, RemoteArtifacts};
 use crate::config::{Config, DatabaseConfig};
 use crate::serve::ServeError;
 
@@ -33,7 +33,7 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
     let (name, data_dir) = (config.service.name.as_str(), &config.storage.data_dir);
     let lock = config.storage.database.is_none().then(|| FolderLock::take(data_dir)).transpose()?;
     // Before the database, which cannot be opened on a disk that an unfinished artifact has filled.
-    let artifacts = open_artifacts(&data_dir.join("artifacts").join(name), replica)?;
+    let artifacts = open_artifacts(data_dir, &config.service.name, replica, ArtifactLimits::default(), None)?;
     let files = open_files(config.storage.files_root.as_deref(), &data_dir.join("uploads").join(name))?;
     let store = open_store(config, lock).await?;
     let age = if config.storage.database.is_some() { SHARED_SWEEP_AGE } else { Duration::ZERO };
@@ -42,9 +42,17 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
     Ok(Storage { store, files, artifacts })
 }
 
-fn open_artifacts(folder: &Path, replica: ReplicaId) -> Result<Artifacts, ServeError> {
-    let cannot_use = |source| ServeError::Folder { what: "artifacts", path: folder.to_owned(), source };
-    Artifacts::open(folder, replica, ArtifactLimits::default(), None).map_err(cannot_use)
+fn open_artifacts(
+    data_dir: &Path,
+    service: &ServiceName,
+    replica: ReplicaId,
+    limits: ArtifactLimits,
+    bucket: Option<Bucket>,
+) -> Result<Artifacts, ServeError> {
+    let folder = data_dir.join("artifacts").join(service.as_str());
+    let remote = bucket.map(|bucket| RemoteArtifacts::new(Arc::new(bucket), service));
+    let opened = Artifacts::open(&folder, replica, limits, remote);
+    opened.map_err(|source| ServeError::Folder { what: "artifacts", path: folder, source })
 }
 
 fn open_files(root: Option<&Path>, uploads: &Path) -> Result<Files, ServeError> {
