@@ -8,7 +8,7 @@ use dunnage_store::{Finish, Lease, StoreError};
 use dunnage_types::{Job, ModelVersion, Version};
 use dunnage_workers::{Interrupt, Standby};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::app::{App, killed};
 use crate::artifacts::{ArtifactName, SealError, UploadError};
@@ -35,15 +35,7 @@ pub(crate) async fn publish_and_finish(
     interrupts: &watch::Receiver<Interrupt>,
 ) -> Result<Version, PublishError> {
     let name = keep(app, lease, interrupts).await?;
-    let turn = tokio::select! {
-        turn = app.taking_over.lock() => Ok(turn),
-        () = killed(interrupts.clone()) => Err(PublishError::Killed),
-    };
-    let published = match turn {
-        Ok(turn) => publish(app, lease, &name, interrupts).await.map(|version| (turn, version)),
-        Err(killed) => Err(killed),
-    };
-    let (_turn, version) = match published {
+    let (_turn, version) = match publish(app, lease, &name, interrupts).await {
         Ok(published) => published,
         Err(error) => {
             abandon(app, &name).await;
@@ -95,15 +87,20 @@ async fn keep(app: &App, lease: Lease, interrupts: &watch::Receiver<Interrupt>) 
     uploaded.map(|()| name)
 }
 
-/// Makes a version of an artifact.
-async fn publish(
-    app: &App,
+/// Makes a version of an artifact when it is this attempt's turn to have one take over; the turn goes with the version.
+async fn publish<'a>(
+    app: &'a App,
     lease: Lease,
     name: &ArtifactName,
     interrupts: &watch::Receiver<Interrupt>,
-) -> Result<Version, PublishError> {
+) -> Result<(MutexGuard<'a, ()>, Version), PublishError> {
+    let turn = tokio::select! {
+        turn = app.taking_over.lock() => turn,
+        () = killed(interrupts.clone()) => return Err(PublishError::Killed),
+    };
     let name = name.to_string();
-    Ok(persist(interrupts, || app.store.publish(lease, &name)).await?)
+    let version = persist(interrupts, || app.store.publish(lease, &name)).await?;
+    Ok((turn, version))
 }
 
 /// Removes an artifact that is not published. It may be what fills the disk, so that nothing can be written.

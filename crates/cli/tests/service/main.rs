@@ -6,6 +6,7 @@
 mod listener;
 
 mod api;
+mod artifacts;
 mod callbacks;
 mod crashes;
 mod events;

@@ -50,7 +50,8 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the folder for the life `replica`, and removes what attempts of lives that have ended left unfinished.
+    /// Opens the folder for the life `replica`, and removes what attempts of lives that have ended left unfinished. With `remote`, artifacts
+    /// are kept there too, and fetched from there when they are not here.
     pub(crate) fn open(
         folder: &Path,
         replica: ReplicaId,

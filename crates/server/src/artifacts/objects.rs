@@ -16,7 +16,7 @@ pub(crate) trait Objects: Send + Sync {
     /// Stores bytes, in the place of what was there.
     async fn put_bytes(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<(), FileError>;
 
-    /// Writes an object of at most `limit` bytes into the file `to`, which is made.
+    /// Writes an object of at most `limit` bytes into the file `to`, which is made and may not be there before.
     async fn get(&self, key: &str, to: &Path, limit: u64) -> Result<(), FileError>;
 
     /// Reads an object of at most `limit` bytes.
@@ -35,46 +35,46 @@ pub(crate) trait Objects: Send + Sync {
     async fn abort_stale_uploads(&self, age: Duration) -> Result<usize, FileError>;
 }
 
-#[async_trait]
-impl Objects for Bucket {
-    async fn put(&self, key: &str, path: &Path) -> Result<(), FileError> {
-        self.put(key, path).await
-    }
-
-    async fn put_bytes(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<(), FileError> {
-        self.put_bytes(key, bytes, content_type).await
-    }
-
-    async fn get(&self, key: &str, to: &Path, limit: u64) -> Result<(), FileError> {
-        self.get(key, to, limit).await.map(drop)
-    }
-
-    async fn get_bytes(&self, key: &str, limit: u64) -> Result<Bytes, FileError> {
-        self.get_bytes(key, limit).await.map(Bytes::from)
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, FileError> {
-        let listed = self.list(prefix).await?;
-        Ok(listed.into_iter().map(|object| StoredObject { key: object.key, modified: object.modified }).collect())
-    }
-
-    async fn folders(&self, prefix: &str) -> Result<Vec<String>, FileError> {
-        let folders = self.folders(prefix).await?;
-        Ok(folders.into_iter().map(|folder| folder.trim_end_matches('/').to_owned()).collect())
-    }
-
-    async fn remove(&self, keys: Vec<String>) -> Result<(), FileError> {
-        self.remove(&keys).await?.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    async fn abort_stale_uploads(&self, age: Duration) -> Result<usize, FileError> {
-        self.abort_stale_uploads(age).await
-    }
-}
-
 /// One object of a listing.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredObject {
     pub(crate) key: String,
     pub(crate) modified: SystemTime,
+}
+
+#[async_trait]
+impl Objects for Bucket {
+    async fn put(&self, key: &str, path: &Path) -> Result<(), FileError> {
+        Self::put(self, key, path).await
+    }
+
+    async fn put_bytes(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<(), FileError> {
+        Self::put_bytes(self, key, bytes, content_type).await
+    }
+
+    async fn get(&self, key: &str, to: &Path, limit: u64) -> Result<(), FileError> {
+        Self::get(self, key, to, limit).await.map(drop)
+    }
+
+    async fn get_bytes(&self, key: &str, limit: u64) -> Result<Bytes, FileError> {
+        Self::get_bytes(self, key, limit).await.map(Bytes::from)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, FileError> {
+        let listed = Self::list(self, prefix).await?.into_iter();
+        Ok(listed.map(|object| StoredObject { key: object.key, modified: object.modified }).collect())
+    }
+
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, FileError> {
+        let folders = Self::folders(self, prefix).await?.into_iter();
+        Ok(folders.map(|folder| folder.trim_end_matches('/').to_owned()).collect())
+    }
+
+    async fn remove(&self, keys: Vec<String>) -> Result<(), FileError> {
+        Self::remove(self, &keys).await?.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    async fn abort_stale_uploads(&self, age: Duration) -> Result<usize, FileError> {
+        Self::abort_stale_uploads(self, age).await
+    }
 }

@@ -144,7 +144,8 @@ impl FoundFile {
 }
 
 fn path_below(folder: &str, name: &[u8]) -> Result<String, SurveyError> {
-    let name = str::from_utf8(name).map_err(|_| SurveyError::NotUtf8(String::from_utf8_lossy(name).into_owned()))?;
+    let text = str::from_utf8(name).ok().filter(|text| !text.contains(char::is_control));
+    let name = text.ok_or_else(|| SurveyError::NoText(String::from_utf8_lossy(name).into_owned()))?;
     let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
     match path.len() {
         _ if path.split('/').count() > MAX_DEPTH => Err(SurveyError::TooDeep(path)),
@@ -159,9 +160,9 @@ pub(crate) enum SurveyError {
     /// A link, a FIFO, a socket or a device.
     #[error("it holds `{}`, which is neither a file nor a folder", .0.escape_debug())]
     NotPlain(String),
-    /// It could not be written down.
-    #[error("it holds `{}`, whose name is no UTF-8", .0.escape_debug())]
-    NotUtf8(String),
+    /// It could not be written down, or not be listed by S3, which answers in XML.
+    #[error("it holds `{}`, whose name is no UTF-8 or has control characters", .0.escape_debug())]
+    NoText(String),
     /// It could not be kept in a bucket.
     #[error("it holds `{}`, whose path has more than {MAX_PATH_BYTES} bytes", .0.escape_debug())]
     LongPath(String),
@@ -261,9 +262,12 @@ mod tests {
         fs::create_dir_all(folder.path().join(&long)).unwrap();
         assert!(survey(folder.path()).unwrap_err().contains("more than 700 bytes"));
 
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(OsStr::from_bytes(b"na\xFFme")), "1").unwrap();
-        assert!(survey(folder.path()).unwrap_err().contains("UTF-8"));
+        for name in [&b"na\xFFme"[..], b"na\nme", b"na\x01me"] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(OsStr::from_bytes(name)), "1").unwrap();
+            let refused = survey(folder.path()).unwrap_err();
+            assert!(refused.contains("UTF-8") && !refused.contains(char::is_control), "{refused}");
+        }
 
         let folder = tempfile::tempdir().unwrap();
         (0..101).for_each(|number| fs::write(folder.path().join(number.to_string()), "").unwrap());

@@ -51,3 +51,34 @@ pub(crate) async fn needed(store: &dyn Store) -> Result<BTreeSet<String>, StoreE
     let needed = versions.filter(|it| it.active || it.state == VersionState::Ready || served.contains(&it.version));
     Ok(needed.map(|version| version.artifact).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use dunnage_store::{Jobs, NewJob, Replicas, SqliteStore, StateLimits, Terms, Versions};
+    use dunnage_types::{JobId, JobKind, JsonObject, Presence, ReplicaId};
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_mins(10);
+
+    /// A version that cannot be activated any more is kept for as long as somebody says that it serves there.
+    #[tokio::test]
+    async fn what_a_replica_serves_is_needed_although_it_can_never_be_activated() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), "tests".parse().unwrap(), StateLimits::default()).unwrap();
+        let (id, kind, params) = (JobId::random(), JobKind::Train, JsonObject::new());
+        let job = NewJob { id, kind, params, files: Vec::new(), key: None, idempotency: None, callback: None, max_attempts: 1 };
+        store.enqueue(job).await.unwrap();
+        let lease = store.claim(ReplicaId::random(), 1, Terms { lease: LEASE, limit: LEASE }).await.unwrap()[0].lease;
+        for artifact in ["ready", "bad", "served"] {
+            store.publish(lease, artifact).await.unwrap();
+        }
+        let version = |number| Version::new(number).unwrap();
+        store.mark_bad(version(2), "broken").await.unwrap();
+        store.mark_bad(version(3), "broken").await.unwrap();
+        let presence = Presence { serving: Some(version(3)), ready: true, error: None };
+        store.announce(ReplicaId::random(), &presence, LEASE).await.unwrap();
+        let needed = needed(&store).await.unwrap();
+        assert_eq!(needed.into_iter().collect::<Vec<_>>(), ["ready", "served"]);
+    }
+}

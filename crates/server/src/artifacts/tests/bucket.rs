@@ -1,6 +1,7 @@
 //! A bucket in memory that fails when it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -126,7 +127,7 @@ impl Objects for FakeBucket {
 
     async fn get(&self, key: &str, to: &Path, limit: u64) -> Result<(), FileError> {
         let bytes = self.get_bytes(key, limit).await?;
-        std::fs::write(to, bytes).unwrap();
+        std::fs::File::create_new(to).unwrap().write_all(&bytes).unwrap();
         Ok(())
     }
 
