@@ -151,6 +151,6 @@ created   2026-11-24T01:47:00.000Z
 error     ValueError: no (code `script_error`)";
         assert_eq!(details(&job(failed)), expected);
         let written = details(&job(json!({"outputUri": "s3://results/1.json"})));
-        assert!(written.contains("\noutput    s3://results/1.json\n"), "{written}");
+        assert!(written.contains("\noutput   s3://results/1.json\n"), "{written}");
     }
 }

@@ -68,7 +68,7 @@ fn the_status_of_a_job_tells_its_object() {
     assert_eq!(service.status(&folder)["outputUri"], json!(format!("s3://results/gait/{folder}.json")));
     assert_eq!(service.get(&format!("/jobs/{object}")).expect(200)["outputUri"], "s3://results/gait/ada.json");
     assert_eq!(service.status(&neither).get("outputUri"), None);
-    [&object, &neither, &folder].map(|job| cancel(&service, job));
+    [&object, &neither, &folder].into_iter().for_each(|job| cancel(&service, job));
 }
 
 #[test]

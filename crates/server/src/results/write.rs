@@ -199,8 +199,13 @@ mod tests {
             let (unwritten, _) = tokio::join!(hanging, interrupting);
             assert_eq!(unwritten.unwrap_err().finish(&job()), finish);
 
-            let never = || -> std::future::Ready<_> { panic!("nothing is written any more") };
-            assert_eq!(put(&interrupts, never).await.unwrap_err().finish(&job()), finish);
+            let written = Cell::new(false);
+            let late = put(&interrupts, || async {
+                written.set(true);
+                Ok(())
+            });
+            assert_eq!(late.await.unwrap_err().finish(&job()), finish);
+            assert!(!written.get(), "nothing is written any more");
             assert_eq!(begin.elapsed(), Duration::ZERO);
         }
     }
