@@ -39,7 +39,7 @@ fn without_credentials(error: &CredentialsError) -> Failure {
         CredentialsError::CredentialsNotLoaded(_) => "none were found",
         CredentialsError::ProviderTimedOut(_) => "whoever has them did not answer in time",
         CredentialsError::InvalidConfiguration(_) => "the configuration of where to get them is wrong",
-        _ => "getting them failed",
+        _ => "they cannot be had; the server's log says why",
     };
     Failure::Final(FileProblem::Credentials(reason.to_owned()))
 }
