@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 import uuid
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 JOB_TIMEOUT_SECS = 300
@@ -19,9 +20,13 @@ class Refused(Exception):
 
 
 class Client:
-    """One kept-alive connection; not to be shared between threads. Close it after use, or use it in a `with` statement."""
+    """One kept-alive connection; not to be shared between threads. Close it after use, or use it in a `with` statement.
 
-    def __init__(self, url):
+    `address` tells how the service is to call a file that lies here.
+    """
+
+    def __init__(self, url, address=Path.as_uri):
+        self.address = address
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"`{url}` is not of the form http://host:port")
@@ -36,7 +41,7 @@ class Client:
 
     def submit(self, call, files, params):
         """Starts a job, `call` being `/train` or `/input`, and returns its id."""
-        return self.json("POST", call, {"Files": uris(files), "Params": params})["jobId"]
+        return self.json("POST", call, {"Files": self.uris(files), "Params": params})["jobId"]
 
     def wait(self, job):
         """Waits until a job is done and returns its last status. Raises `RuntimeError` if it failed."""
@@ -65,7 +70,7 @@ class Client:
 
     def output(self, files, params):
         """Asks for an answer now and returns its vector."""
-        return self.json("POST", "/output", {"Files": uris(files), "Params": params})["outputVector"]
+        return self.json("POST", "/output", {"Files": self.uris(files), "Params": params})["outputVector"]
 
     def output_upload(self, file, params):
         """The same with the file sent along, as `curl -F file=@… -F Params=…` does."""
@@ -77,6 +82,9 @@ class Client:
             f"--{boundary}--\r\n"
         )
         return self.send("POST", "/output", body.encode(), f"multipart/form-data; boundary={boundary}")["outputVector"]
+
+    def uris(self, files):
+        return [self.address(file) for file in files]
 
     def json(self, method, target, body=None):
         """Sends a request with a JSON body, if any, and returns the JSON answered."""
@@ -94,7 +102,3 @@ class Client:
         if response.status >= 400:
             raise Refused(response.status, answer)
         return answer
-
-
-def uris(files):
-    return [file.as_uri() for file in files]

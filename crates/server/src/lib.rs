@@ -9,6 +9,7 @@ mod callbacks;
 mod check;
 mod config;
 mod events;
+mod file_problem;
 mod fleet;
 mod host;
 mod jobs;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
-use dunnage_files::{FileError, FileProblem};
 use dunnage_store::StoreError;
 use dunnage_workers::{Exit, OutputError};
 use serde::Serialize;
@@ -26,7 +25,10 @@ pub enum Code {
     MethodNotAllowed,
     JobFinished,
     VersionBad,
+    FileChanged,
     BodyTooLarge,
+    FileTooLarge,
+    FilesTooLarge,
     ContentTypeUnsupported,
     RequestInvalid,
     FilesMissing,
@@ -36,7 +38,12 @@ pub enum Code {
     FileNotReadable,
     FileOutsideRoot,
     FilesRootUnset,
-    S3Unavailable,
+    FileNotAllowed,
+    FileDenied,
+    BucketNotFound,
+    FileArchived,
+    FileCorrupt,
+    S3RegionWrong,
     CallbackInvalid,
     CallbackUnavailable,
     IdempotencyMismatch,
@@ -49,13 +56,20 @@ pub enum Code {
     WorkerUnavailable,
     ShuttingDown,
     StoreUnavailable,
+    S3Throttled,
+    S3Stalled,
+    FileTruncated,
+    S3Unavailable,
+    S3CredentialsRefused,
+    CacheFull,
+    CacheUnavailable,
     DeadlineExceeded,
     Internal,
 }
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 50] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -66,7 +80,10 @@ impl Code {
         Self::MethodNotAllowed,
         Self::JobFinished,
         Self::VersionBad,
+        Self::FileChanged,
         Self::BodyTooLarge,
+        Self::FileTooLarge,
+        Self::FilesTooLarge,
         Self::ContentTypeUnsupported,
         Self::RequestInvalid,
         Self::FilesMissing,
@@ -76,7 +93,12 @@ impl Code {
         Self::FileNotReadable,
         Self::FileOutsideRoot,
         Self::FilesRootUnset,
-        Self::S3Unavailable,
+        Self::FileNotAllowed,
+        Self::FileDenied,
+        Self::BucketNotFound,
+        Self::FileArchived,
+        Self::FileCorrupt,
+        Self::S3RegionWrong,
         Self::CallbackInvalid,
         Self::CallbackUnavailable,
         Self::IdempotencyMismatch,
@@ -89,6 +111,13 @@ impl Code {
         Self::WorkerUnavailable,
         Self::ShuttingDown,
         Self::StoreUnavailable,
+        Self::S3Throttled,
+        Self::S3Stalled,
+        Self::FileTruncated,
+        Self::S3Unavailable,
+        Self::S3CredentialsRefused,
+        Self::CacheFull,
+        Self::CacheUnavailable,
         Self::DeadlineExceeded,
         Self::Internal,
     ];
@@ -107,7 +136,10 @@ impl Code {
             Self::MethodNotAllowed => ("method_not_allowed", 405, "This path does not take this method"),
             Self::JobFinished => ("job_finished", 409, "The job has ended"),
             Self::VersionBad => ("version_bad", 409, "The version cannot serve"),
+            Self::FileChanged => ("file_changed", 409, "A file changed while it was read"),
             Self::BodyTooLarge => ("body_too_large", 413, "The body is too large"),
+            Self::FileTooLarge => ("file_too_large", 413, "A file is too large"),
+            Self::FilesTooLarge => ("files_too_large", 413, "The files are too large together"),
             Self::ContentTypeUnsupported => ("content_type_unsupported", 415, "The body has another type than is understood"),
             Self::RequestInvalid => ("request_invalid", 422, "The request does not make sense"),
             Self::FilesMissing => ("files_missing", 422, "The request names no files"),
@@ -117,7 +149,12 @@ impl Code {
             Self::FileNotReadable => ("file_not_readable", 422, "A file cannot be read"),
             Self::FileOutsideRoot => ("file_outside_root", 422, "A file lies outside of the files root"),
             Self::FilesRootUnset => ("files_root_unset", 422, "Local files are not served"),
-            Self::S3Unavailable => ("s3_unavailable", 422, "Objects in S3 are not served"),
+            Self::FileNotAllowed => ("file_not_allowed", 422, "A file is not in a bucket that is served"),
+            Self::FileDenied => ("file_denied", 422, "S3 denies access to a file"),
+            Self::BucketNotFound => ("bucket_not_found", 422, "A bucket does not exist"),
+            Self::FileArchived => ("file_archived", 422, "A file is archived"),
+            Self::FileCorrupt => ("file_corrupt", 422, "A file does not fit its checksum"),
+            Self::S3RegionWrong => ("s3_region_wrong", 422, "A bucket lies in another region"),
             Self::CallbackInvalid => ("callback_invalid", 422, "The callback's URL may not be used"),
             Self::CallbackUnavailable => ("callback_unavailable", 422, "Callbacks are not served"),
             Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The idempotency key was used for another request"),
@@ -130,6 +167,13 @@ impl Code {
             Self::WorkerUnavailable => ("worker_unavailable", 503, "No worker is ready"),
             Self::ShuttingDown => ("shutting_down", 503, "The server is shutting down"),
             Self::StoreUnavailable => ("store_unavailable", 503, "The database is not available"),
+            Self::S3Throttled => ("s3_throttled", 503, "S3 asks to slow down"),
+            Self::S3Stalled => ("s3_stalled", 503, "S3 stopped sending"),
+            Self::FileTruncated => ("file_truncated", 503, "A file arrived in part only"),
+            Self::S3Unavailable => ("s3_unavailable", 503, "S3 is not available"),
+            Self::S3CredentialsRefused => ("s3_credentials_refused", 503, "S3 does not accept the server's credentials"),
+            Self::CacheFull => ("cache_full", 503, "The cache is full of files in use"),
+            Self::CacheUnavailable => ("cache_unavailable", 503, "The cache's disk failed"),
             Self::DeadlineExceeded => ("deadline_exceeded", 504, "The request took too long"),
             Self::Internal => ("internal", 500, "The server failed"),
         }
@@ -143,10 +187,8 @@ impl Code {
 
     fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::QueueFull => Some(Duration::from_secs(1)),
-            Self::TooManyStreams | Self::WorkerUnavailable | Self::ShuttingDown | Self::StoreUnavailable => {
-                Some(Duration::from_secs(5))
-            }
+            Self::QueueFull | Self::CacheFull => Some(Duration::from_secs(1)),
+            other if other.parts().1 == 503 => Some(Duration::from_secs(5)),
             _ => None,
         }
     }
@@ -158,6 +200,8 @@ pub struct Problem {
     code: Code,
     detail: String,
     allow: Option<&'static str>,
+    /// When to try again, where that is known better than by the code.
+    retry_after: Option<Duration>,
 }
 
 /// The body of an error, `application/problem+json`.
@@ -185,12 +229,17 @@ pub(crate) struct ProblemBody {
 impl Problem {
     /// A problem with a sentence about this very request. The sentence is shown to the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), allow: None }
+        Self { code, detail: detail.into(), allow: None, retry_after: None }
     }
 
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
         let detail = format!("use one of {allowed}");
-        Self { code: Code::MethodNotAllowed, detail, allow: Some(allowed) }
+        Self { code: Code::MethodNotAllowed, detail, allow: Some(allowed), retry_after: None }
+    }
+
+    /// The same, with a better guess than its code's of when to try again.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The code.
@@ -225,8 +274,9 @@ impl Problem {
 
     fn builder(&self) -> HttpResponseBuilder {
         let mut response = HttpResponse::build(self.status_code());
-        if let Some(wait) = self.code.retry_after() {
-            response.insert_header((header::RETRY_AFTER, wait.as_secs().to_string()));
+        if let Some(wait) = self.retry_after.or_else(|| self.code.retry_after()) {
+            // In whole seconds, and never too early.
+            response.insert_header((header::RETRY_AFTER, wait.as_secs_f64().ceil().to_string()));
         }
         if let Some(allowed) = self.allow {
             response.insert_header((header::ALLOW, allowed));
@@ -255,23 +305,6 @@ impl ResponseError for Problem {
         let mut response = self.builder().finish();
         response.extensions_mut().insert(self.clone());
         response
-    }
-}
-
-impl From<FileError> for Problem {
-    fn from(error: FileError) -> Self {
-        let code = match &error.problem {
-            FileProblem::Missing => Code::FileNotFound,
-            FileProblem::NotAFile | FileProblem::NotReadable => Code::FileNotReadable,
-            FileProblem::OutsideRoot => Code::FileOutsideRoot,
-            FileProblem::NoRoot => Code::FilesRootUnset,
-            FileProblem::Io(source) => {
-                tracing::error!(address = %error.address, %source, "a file cannot be read");
-                Code::FileNotReadable
-            }
-            _ => Code::S3Unavailable,
-        };
-        Self::new(code, error.to_string())
     }
 }
 

@@ -31,6 +31,13 @@ pub trait Jobs: Send + Sync {
     /// the oldest unfinished one is handed out. A claim whose answer was lost ends with its lease.
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError>;
 
+    /// Up to `limit` of the jobs that [`Jobs::claim`] would hand out next, in its order, without claiming them: due, and first of their
+    /// keys. For whoever wants to make something ready for them.
+    ///
+    /// Only a hint: no row is locked, so each may have been claimed, here or elsewhere, by the time it is looked at. Jobs that cannot be
+    /// read are left out; a claim ends them.
+    async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
+
     /// Prolongs a lease to `by` from now, and tells whether the job's cancellation has been asked for.
     ///
     /// # Errors
@@ -51,9 +58,9 @@ pub trait Jobs: Send + Sync {
     /// [`Jobs::release`] was not answered, and that is told [`StoreError::Superseded`] when it asks again.
     async fn is_settled(&self, lease: Lease) -> Result<bool, StoreError>;
 
-    /// Hands the job back without charging the attempt: the server is shutting down. The lease number still rises with the
-    /// next claim.
-    async fn release(&self, lease: Lease) -> Result<(), StoreError>;
+    /// Hands the job back without charging the attempt, which was not its own fault: the server is shutting down, or what the job needs
+    /// is away for now. It is due again `after` this time; the lease number still rises with the next claim.
+    async fn release(&self, lease: Lease, after: Duration) -> Result<(), StoreError>;
 
     /// Returns the jobs whose lease or time has ended to the queue, or ends them when their attempts are used up or their
     /// cancellation was asked for; how many. Any replica may do so at any time; each row is its own guarded update.
@@ -108,6 +115,8 @@ pub struct NewJob {
     pub idempotency: Option<Idempotency>,
     /// Where to post the end of the job to.
     pub callback: Option<String>,
+    /// The object to write the result to, already with its final key; only the S3 form makes sense.
+    pub output_uri: Option<FileAddress>,
     /// How many attempts may be started; at least 1.
     pub max_attempts: u32,
 }

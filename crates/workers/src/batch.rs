@@ -1,5 +1,6 @@
 //! What waits for a serving worker, and how a batch of requests forms.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -36,10 +37,15 @@ pub(crate) struct PendingJob {
     pub(crate) respond: oneshot::Sender<Result<Outcome, Lost>>,
 }
 
+/// What a request's files need in order to stay where they are. Dropped when no worker will read them any more, which may be long after
+/// the client has gone.
+pub type Hold = Box<dyn Any + Send>;
+
 /// A request on its way to a worker.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) request: Request,
+    pub(crate) hold: Hold,
     pub(crate) deadline: Instant,
     pub(crate) respond: oneshot::Sender<Result<Answered, Failed>>,
 }
@@ -144,7 +150,7 @@ mod tests {
     fn pending(name: &str, left: Duration) -> (Pending, oneshot::Receiver<Result<Answered, Failed>>) {
         let (respond, response) = oneshot::channel();
         let request = Request { request_id: name.to_owned(), files: Vec::new(), params: JsonObject::new() };
-        (Pending { request, deadline: Instant::now() + left, respond }, response)
+        (Pending { request, hold: Box::new(()), deadline: Instant::now() + left, respond }, response)
     }
 
     fn serving() -> watch::Receiver<Phase> {

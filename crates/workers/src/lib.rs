@@ -22,6 +22,7 @@ mod slot;
 mod sys;
 mod worker;
 
+pub use batch::Hold;
 pub use exit::{Exit, Lost};
 pub use generation::Standby;
 pub use host::{Host, Line};

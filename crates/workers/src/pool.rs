@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::batch::{Answered, Failed, Pending, PendingJob, Work};
+use crate::batch::{Answered, Failed, Hold, Pending, PendingJob, Work};
 use crate::exit::Lost;
 use crate::generation::{Generation, Phase, Standby};
 use crate::host::Host;
@@ -80,15 +80,16 @@ impl Pool {
         pool
     }
 
-    /// Has a worker answer `request`.
+    /// Has a worker answer `request`. `hold` is dropped when the answer is there, or when no worker will look at the request any more:
+    /// a client that does not wait for its answer does not take its files away from the worker that reads them.
     ///
     /// # Errors
     ///
     /// [`OutputError`], within `deadline` at the latest.
-    pub async fn output(&self, request: Request, deadline: Instant) -> Result<Served, OutputError> {
+    pub async fn output(&self, request: Request, hold: Hold, deadline: Instant) -> Result<Served, OutputError> {
         self.refuse_if_hopeless()?;
         let (respond, response) = oneshot::channel();
-        let pending = Pending { request, deadline, respond };
+        let pending = Pending { request, hold, deadline, respond };
         self.shared.queue.push(Work::Output(pending), Work::is_wanted).map_err(|_| OutputError::QueueFull)?;
         match tokio::time::timeout_at(deadline, response).await {
             Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size }))) => Ok(Served { vector, version, batch_size }),

@@ -139,9 +139,19 @@ async fn answer(shared: &Shared, generation: &Generation, worker: &mut Worker, b
     // Counted from here: a request that has waited long does not make its worker a late one.
     let deadline = Instant::now() + shared.settings.timeout;
     let batch_size = batch.len();
-    let (requests, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|pending| (pending.request, pending.respond)).unzip();
+    let mut requests = Vec::with_capacity(batch_size);
+    let (waiting, holds): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .map(|pending| {
+            requests.push(pending.request);
+            (pending.respond, pending.hold)
+        })
+        .unzip();
+    let answered = worker.output(requests, deadline, &*shared.host).await;
+    // Before anybody hears of it, so that whoever does finds nothing left behind.
+    drop(holds);
     // A client that has gone does not hear its answer.
-    match worker.output(requests, deadline, &*shared.host).await {
+    match answered {
         Ok(vectors) => {
             let version = generation.version();
             for (respond, vector) in waiting.into_iter().zip(vectors) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_protocol::{CallError, CallId, File, Outcome, Run};
+use dunnage_files::FileError;
+use dunnage_protocol::{CallError, CallId, Outcome, Run};
 use dunnage_store::{ClaimedJob, Finish, Lease, StoreError, backoff};
 use dunnage_types::{Job, JobError, JobKind, JobState, LogLevel, LogSource};
 use dunnage_workers::{Exit, Host, Interrupt, Line, Lost};
@@ -17,7 +18,9 @@ use super::persistence::{Settlement, persist};
 use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
-use crate::problem::{Code, Problem, chain};
+use crate::file_problem;
+use crate::problem::{Code, chain};
+use crate::routes::as_protocol_file;
 use crate::versions::{self, PublishError};
 
 /// A script may ask to be tried again after this time at the longest.
@@ -26,14 +29,17 @@ const LONGEST_RETRY: Duration = Duration::from_hours(24);
 /// How long handing a job back is tried. A server that shuts down has no more time than that.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a job is left alone whose files cannot be had because storage is away.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+
 /// How an attempt came out, before the database knows of it.
 enum Ending {
     /// The script returned.
     Returned(Value),
     /// The job ends or is tried again, as the store decides.
     Finish(Finish),
-    /// The job goes back uncharged: it was never the job's turn, or the server is about to end.
-    Release,
+    /// The job goes back uncharged, for so long: it was never the job's turn, what it needs is away, or the server is about to end.
+    Release(Duration),
     /// The lease is lost; nothing this attempt says counts.
     Superseded,
 }
@@ -47,7 +53,7 @@ enum Ending {
 pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob, asked: Instant) -> Result<(), String> {
     let ClaimedJob { job, lease } = claimed;
     if app.is_stopping() {
-        return release(app, lease).await;
+        return release(app, lease, Duration::ZERO).await;
     }
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     app.events.hint(job.id);
@@ -60,10 +66,10 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
     let interrupted = *interrupts.borrow();
     let failure = failure_outside(&ran, interrupted);
-    if let Some(failure) = &failure {
-        runner.tell_once(job.id, failure, |message| host.say(LogLevel::Error, message));
+    if let Some(reason) = failure.clone().or_else(|| outage(&ran)) {
+        runner.tell_once(job.id, &reason, |message| host.say(LogLevel::Error, message));
     }
-    let ending = ran.map_or(Ending::Release, |ran| judge(app, &job, ran, interrupted, &host));
+    let ending = ran.map_or(Ending::Release(Duration::ZERO), |ran| judge(app, &job, ran, interrupted, &host));
     let made_artifact = host.made_artifact();
     drop(host);
     recorder.finish().await;
@@ -83,6 +89,14 @@ fn failure_outside(ran: &Result<Ran, String>, interrupted: Interrupt) -> Option<
     }
 }
 
+/// Why the job's files cannot be had for now, and no others either.
+fn outage(ran: &Result<Ran, String>) -> Option<String> {
+    match ran {
+        Ok(Ran::Unfetched(failure)) if failure.problem.is_outage() => Some(chain(failure)),
+        _ => None,
+    }
+}
+
 /// Fetches the files and has a worker run the script. The error is a failure outside of the job.
 async fn execute(
     app: &Arc<App>,
@@ -91,9 +105,15 @@ async fn execute(
     host: &Arc<JobHost>,
     interrupts: watch::Receiver<Interrupt>,
 ) -> Result<Ran, String> {
-    let files = match fetch(app, job).await {
-        Ok(files) => files,
-        Err(problem) => return Ok(Ran::Unfetched(problem)),
+    let deadline = Instant::now() + app.config.jobs.timeout;
+    let mut interrupted = interrupts.clone();
+    let files = tokio::select! {
+        fetched = app.files.fetch(&job.files, deadline) => match fetched {
+            Ok(files) => files,
+            Err(error) => return Ok(Ran::Unfetched(error)),
+        },
+        // Nobody waits for this job any more.
+        _ = interrupted.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
     };
     let run = Run {
         call: CallId(0),
@@ -102,42 +122,41 @@ async fn execute(
         job: job.id,
         attempt: job.attempt,
         seed: job.id.seed(),
-        files,
+        files: files.iter().map(as_protocol_file).collect(),
         params: job.params.clone(),
     };
     runner.run(run, Arc::clone(host) as Arc<dyn Host>, interrupts).await
-}
-
-async fn fetch(app: &Arc<App>, job: &Job) -> Result<Vec<File>, Problem> {
-    let (shared, addresses) = (Arc::clone(app), job.files.clone());
-    let resolved = tokio::task::spawn_blocking(move || shared.files.resolve(&addresses)).await;
-    match resolved {
-        Ok(files) => Ok(files?.into_iter().map(crate::routes::as_protocol_file).collect()),
-        Err(error) => {
-            tracing::error!(%error, "fetching files failed");
-            Err(Problem::new(Code::Internal, "the files could not be fetched"))
-        }
-    }
 }
 
 /// Decides what an attempt's outcome means for its job.
 fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost) -> Ending {
     let cancelled = interrupted == Interrupt::Cancel;
     match ran {
-        _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release,
+        _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release(Duration::ZERO),
         _ if interrupted == Interrupt::Kill => Ending::Superseded,
-        Ran::NotStarted => Ending::Release,
-        Ran::Unfetched(problem) => {
-            let error =
-                JobError { code: problem.code().as_str().to_owned(), message: problem.detail().to_owned(), traceback: None };
-            host.say(LogLevel::Error, error.message.clone());
-            Ending::Finish(Finish::Failed(error))
-        }
+        Ran::NotStarted => Ending::Release(Duration::ZERO),
+        Ran::Unfetched(error) => unfetched(job, &error, host),
         // A script that stops early because it was told to has not done its work.
         Ran::Ended(_) | Ran::Lost(_) if cancelled => Ending::Finish(Finish::Cancelled),
         Ran::Ended(Outcome::Ok(value)) => Ending::Returned(value),
         Ran::Ended(Outcome::Error(error)) => Ending::Finish(failed(job, error, host)),
         Ran::Lost(lost) => Ending::Finish(lost_worker(job, &lost, host)),
+    }
+}
+
+/// What cannot be had is not had by asking again, unless the way to it was to blame. If that is closed to every file, it was not the
+/// attempt's fault at all, and jobs that need none go on meanwhile.
+fn unfetched(job: &Job, failure: &FileError, host: &JobHost) -> Ending {
+    if failure.problem.is_outage() {
+        return Ending::Release(OUTAGE_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
+    }
+    let code = file_problem::code(&failure.problem).as_str().to_owned();
+    let error = JobError { code, message: failure.to_string(), traceback: None };
+    host.say(LogLevel::Error, error.message.clone());
+    if failure.problem.is_transient() {
+        Ending::Finish(Finish::Retry { error, after: backoff(job.attempt) })
+    } else {
+        Ending::Finish(Finish::Failed(error))
     }
 }
 
@@ -183,7 +202,7 @@ async fn record(
         discard(app, lease);
     }
     let finish = match ending {
-        Ending::Release => return release(app, lease).await,
+        Ending::Release(after) => return release(app, lease, after).await,
         Ending::Superseded => {
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
             return Ok(());
@@ -194,7 +213,7 @@ async fn record(
                 return Ok(());
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
-            Err(PublishError::Killed) => return release(app, lease).await,
+            Err(PublishError::Killed) => return release(app, lease, Duration::ZERO).await,
             Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
         },
         Ending::Returned(result) => Finish::Done { result, activate: None },
@@ -209,10 +228,10 @@ async fn record(
 }
 
 /// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends.
-async fn release(app: &Arc<App>, lease: Lease) -> Result<(), String> {
+async fn release(app: &Arc<App>, lease: Lease, after: Duration) -> Result<(), String> {
     let settlement = Settlement::new(&*app.store, lease);
     let (_nobody, never) = watch::channel(Interrupt::None);
-    match tokio::time::timeout(RELEASE_PATIENCE, persist(&never, || settlement.release())).await {
+    match tokio::time::timeout(RELEASE_PATIENCE, persist(&never, || settlement.release(after))).await {
         // It was cancelled or rescued meanwhile, which is as good.
         Ok(Ok(()) | Err(StoreError::Superseded(_))) => Ok(()),
         Ok(Err(error)) => Err(chain(&error)),

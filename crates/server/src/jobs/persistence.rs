@@ -81,8 +81,8 @@ impl<'a> Settlement<'a> {
     /// # Errors
     ///
     /// As for [`Settlement::finish`].
-    pub(crate) async fn release(&self) -> Result<(), StoreError> {
-        self.settle(self.store.release(self.lease)).await
+    pub(crate) async fn release(&self, after: Duration) -> Result<(), StoreError> {
+        self.settle(self.store.release(self.lease, after)).await
     }
 
     async fn settle(&self, change: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {

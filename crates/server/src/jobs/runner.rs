@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use dunnage_files::FileError;
 use dunnage_protocol::{Load, Outcome, Role, Run};
 use dunnage_types::{JobId, Version};
 use dunnage_workers::{Host, Interrupt, JobLost, Lost, Worker};
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::host::ServingHost;
-use crate::problem::{Problem, chain};
+use crate::problem::chain;
 
 /// Runs the jobs of one slot.
 pub(crate) struct Runner {
@@ -47,7 +48,7 @@ pub(crate) enum Ran {
     /// No worker took the job up.
     NotStarted,
     /// The job's files could not be had.
-    Unfetched(Problem),
+    Unfetched(FileError),
 }
 
 impl Runner {

@@ -76,6 +76,6 @@ fn require_function(app: &App, name: &str, has: impl Fn(Functions) -> bool) -> R
 }
 
 /// A file as workers are told of it.
-pub(crate) fn as_protocol_file(file: ReadyFile) -> dunnage_protocol::File {
-    dunnage_protocol::File { uri: file.address.to_string(), path: file.path, size: file.size, etag: file.etag }
+pub(crate) fn as_protocol_file(file: &ReadyFile) -> dunnage_protocol::File {
+    dunnage_protocol::File { uri: file.address.to_string(), path: file.path.clone(), size: file.size, etag: file.etag.clone() }
 }

@@ -48,11 +48,12 @@ pub(crate) async fn output(
     require_function(&app, "output", |functions| functions.output)?;
     let submission = read(&app, &request, payload, deadline).await?;
     stages.end("body");
-    // A few system calls for each file on a local disk; handing them to another thread would cost more.
-    let files = app.files.resolve(&submission.files)?;
+    let files = app.files.fetch(&submission.files, deadline).await?;
     stages.end("files");
-    let call = Request { request_id, files: files.into_iter().map(as_protocol_file).collect(), params: submission.params };
-    let served = app.pool.output(call, deadline).await?;
+    let call = Request { request_id, files: files.iter().map(as_protocol_file).collect(), params: submission.params };
+    // Also if the client hangs up: a worker may be about to read them.
+    let hold = Box::new((files, submission.upload));
+    let served = app.pool.output(call, hold, deadline).await?;
     stages.end("model");
     app.metrics.observe_batch(served.batch_size);
     Ok(respond(served, &stages))

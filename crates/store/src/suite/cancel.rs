@@ -54,7 +54,7 @@ pub async fn a_cancellation_beats_a_later_retry_or_release(bench: &mut dyn Bench
     store.finish(retried, retry_after(Duration::ZERO)).await.unwrap();
     let released = running(&*store).await;
     store.cancel(released.job).await.unwrap();
-    store.release(released).await.unwrap();
+    store.release(released, Duration::ZERO).await.unwrap();
     for id in [retried.job, released.job] {
         assert_eq!(job(&*store, id).await.state, JobState::Cancelled);
     }

@@ -81,10 +81,23 @@ pub async fn a_released_job_is_not_charged(bench: &mut dyn Bench) {
         assert_eq!(claimed.job.attempt, 1);
         assert!(claimed.lease.number > last, "a lease number is never used again");
         last = claimed.lease.number;
-        store.release(claimed.lease).await.unwrap();
+        store.release(claimed.lease, Duration::ZERO).await.unwrap();
         let waiting = job(&*store, id).await;
         assert_eq!((waiting.state, waiting.attempt, waiting.error), (JobState::Queued, 0, None));
     }
+}
+
+pub async fn a_released_job_waits_as_long_as_it_was_told(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let lease = running(&*store).await;
+    store.release(lease, MINUTE).await.unwrap();
+    let other = enqueue(&*store, new_job()).await;
+    assert_eq!(claim_one(&*store).await.job.id, other, "others go first meanwhile");
+    bench.advance(MINUTE / 2).await;
+    assert!(claim_all(&*store).await.is_empty(), "it is not due yet");
+    bench.advance(MINUTE / 2).await;
+    let again = claim_one(&*store).await;
+    assert_eq!((again.job.id, again.job.attempt), (lease.job, 1));
 }
 
 pub async fn an_attempt_begins_without_the_progress_of_the_last(bench: &mut dyn Bench) {

@@ -86,7 +86,7 @@ impl History {
 
     async fn release(&mut self) {
         let Some(lease) = self.leases.choose(&mut self.random).copied() else { return };
-        let outcome = self.store.release(lease).await;
+        let outcome = self.store.release(lease, Duration::ZERO).await;
         self.assert_fenced(lease, &outcome);
     }
 

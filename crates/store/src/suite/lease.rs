@@ -43,7 +43,7 @@ pub async fn a_lease_of_a_job_that_waits_again_is_refused_everything(bench: &mut
     assert_refused_everything(&*store, rescued).await;
 
     let released = claim_one(&*store).await.lease;
-    store.release(released).await.unwrap();
+    store.release(released, Duration::ZERO).await.unwrap();
     assert_refused_everything(&*store, released).await;
 
     let retried = claim_one(&*store).await.lease;
@@ -117,7 +117,7 @@ pub async fn a_holder_can_learn_that_it_has_ended_its_attempt_itself(bench: &mut
         assert!(!store.is_settled(Lease { number: lease.number + 1, ..lease }).await.unwrap());
     }
     let released = running(&*store).await;
-    store.release(released).await.unwrap();
+    store.release(released, Duration::ZERO).await.unwrap();
     assert!(store.is_settled(released).await.unwrap());
     let lost = claim_one(&*store).await.lease;
     lose(bench, &*store).await;
@@ -143,7 +143,7 @@ async fn assert_refused_everything(store: &dyn Store, old: Lease) {
     for finish in [done(), Finish::Failed(error("late")), retry_after(Duration::ZERO), Finish::Cancelled] {
         assert_superseded(store.finish(old, finish.clone()).await, &format!("{finish:?}"));
     }
-    assert_superseded(store.release(old).await, "release");
+    assert_superseded(store.release(old, Duration::ZERO).await, "release");
     assert_superseded(store.publish(old, "late").await, "publish");
     assert_superseded(store.set(Some(old), "kept", value()).await, "set");
     assert_superseded(store.set(Some(old), "new", value()).await, "set of a new key");

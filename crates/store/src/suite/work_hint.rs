@@ -16,7 +16,7 @@ pub async fn whoever_waits_for_work_is_told(bench: &mut dyn Bench) {
     waiting.await.unwrap();
 
     let lease = claim_one(&*store).await.lease;
-    store.release(lease).await.unwrap();
+    store.release(lease, Duration::ZERO).await.unwrap();
     hint(store.clone()).await;
 
     let lease = claim_one(&*store).await.lease;

@@ -12,7 +12,7 @@ use crate::fixture::{Site, echo, eventually, is_alive, request, soon};
 
 /// The number that a request comes back with.
 async fn answer(pool: &Pool, request: Request) -> Result<f64, OutputError> {
-    pool.output(request, soon()).await.map(|served| first_number(served.vector.bytes()))
+    pool.output(request, Box::new(()), soon()).await.map(|served| first_number(served.vector.bytes()))
 }
 
 fn first_number(bytes: &[u8]) -> f64 {
@@ -72,7 +72,7 @@ async fn the_request_at_its_deadline_costs_the_worker_and_not_the_next() {
     let pool = site.pool(site.settings());
     answer(&pool, echo(1)).await.unwrap();
     let begin = Instant::now();
-    let outcome = pool.output(request(json!({"do": "hang"})), begin + Duration::from_millis(200)).await;
+    let outcome = pool.output(request(json!({"do": "hang"})), Box::new(()), begin + Duration::from_millis(200)).await;
     assert!(matches!(outcome, Err(OutputError::DeadlinePassed)), "{outcome:?}");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     assert_eq!(answer(&pool, echo(2)).await.unwrap(), 2.0);

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::fixture::{Site, echo, eventually, request, soon};
 
 async fn version(pool: &Pool) -> Result<u32, OutputError> {
-    pool.output(echo(1), soon()).await.map(|served| version_of(&served))
+    pool.output(echo(1), Box::new(()), soon()).await.map(|served| version_of(&served))
 }
 
 /// The version that an answer names, after making sure that it is also the one that has answered.
@@ -42,7 +42,7 @@ async fn a_new_version_takes_over_under_load_and_no_request_fails() {
             let mut versions = Vec::new();
             while !over.load(Ordering::SeqCst) {
                 let number = client * 1_000_000 + u32::try_from(versions.len()).unwrap();
-                let served = pool.output(echo(number), soon()).await.expect("no request fails");
+                let served = pool.output(echo(number), Box::new(()), soon()).await.expect("no request fails");
                 assert_eq!(&served.vector.bytes()[..8], f64::from(number).to_le_bytes(), "an answer to another's request");
                 versions.push(version_of(&served));
             }
@@ -71,7 +71,7 @@ async fn a_request_the_old_version_has_is_answered_by_it() {
     let standby = pool.prepare(Some(site.artifact(1, false))).await.unwrap();
     let slow = tokio::spawn({
         let pool = pool.clone();
-        async move { pool.output(request(json!({"do": "sleep", "ms": 300})), soon()).await }
+        async move { pool.output(request(json!({"do": "sleep", "ms": 300})), Box::new(()), soon()).await }
     });
     site.host.hears_sleep().await;
     pool.take_over(standby, at_once()).await.unwrap();
@@ -144,7 +144,7 @@ async fn the_new_version_survives_a_death() {
     let pool = site.pool(site.settings());
     let standby = pool.prepare(Some(site.artifact(1, false))).await.unwrap();
     pool.take_over(standby, at_once()).await.unwrap();
-    let lost = pool.output(request(json!({"do": "abort"})), soon()).await;
+    let lost = pool.output(request(json!({"do": "abort"})), Box::new(()), soon()).await;
     assert!(matches!(lost, Err(OutputError::Lost(_))), "{lost:?}");
     assert_eq!(version(&pool).await.unwrap(), 1);
     pool.stop().await;

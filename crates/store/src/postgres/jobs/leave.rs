@@ -17,8 +17,8 @@ use crate::postgres::hints::Event;
 use crate::postgres::rows::{Unreadable, corrupt, get, optional_json, seconds};
 use crate::{Finish, Lease, StoreError};
 
-/// A cancellation that was asked for comes before another attempt, and before the queue. A released job keeps its place in the
-/// queue, which is before those that came later.
+/// A cancellation that was asked for comes before another attempt, and before the queue. A job that is released
+/// without a wait keeps its place in the queue, which is before those that came later.
 pub(in crate::postgres) const LEAVE: &str = "
     WITH held AS MATERIALIZED (
         SELECT job.seq, leaving.way, leaving.result, leaving.error, leaving.wait,
@@ -37,7 +37,7 @@ pub(in crate::postgres) const LEAVE: &str = "
         lease_expires_at = NULL,
         attempt = CASE WHEN held.way = 'release' AND held.next = 'queued' THEN job.attempt - 1 ELSE job.attempt END,
         started_at = CASE WHEN held.way = 'release' AND held.next = 'queued' THEN NULL ELSE job.started_at END,
-        run_at = CASE WHEN held.way = 'retry' AND held.next = 'queued' THEN now() + make_interval(secs => held.wait) ELSE job.run_at END,
+        run_at = CASE WHEN held.wait > 0 AND held.next = 'queued' THEN now() + make_interval(secs => held.wait) ELSE job.run_at END,
         result = CASE WHEN held.next = 'done' THEN held.result END,
         error = CASE WHEN held.next = 'error' OR held.way = 'retry' AND held.next = 'queued' THEN held.error
                      WHEN held.next = 'queued' THEN job.error END,
@@ -68,8 +68,8 @@ impl Leaving {
         }
     }
 
-    pub(super) fn release(lease: Lease) -> Self {
-        Self { lease, way: "release", result: None, error: None, wait: 0.0 }
+    pub(super) fn release(lease: Lease, after: Duration) -> Self {
+        Self { lease, way: "release", result: None, error: None, wait: seconds(after) }
     }
 
     fn new(

@@ -67,6 +67,10 @@ impl Jobs for PostgresStore {
         self.batches.claim.call(Wish { replica, limit, terms }).await
     }
 
+    async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
+        claim::waiting(&self.scope, limit).await
+    }
+
     async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
         self.batches.renew.call(Wanted { lease, by }).await
     }
@@ -92,8 +96,8 @@ impl Jobs for PostgresStore {
         leave::is_settled(&self.scope, lease).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
-        self.batches.leave.call(Leaving::release(lease)).await
+    async fn release(&self, lease: Lease, after: Duration) -> Result<(), StoreError> {
+        self.batches.leave.call(Leaving::release(lease, after)).await
     }
 
     async fn rescue(&self) -> Result<u64, StoreError> {

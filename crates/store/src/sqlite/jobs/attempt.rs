@@ -23,7 +23,7 @@ pub(super) const APPEND_LOG: &str = "
     SELECT :seq, coalesce(max(sequence), 0) + 1, :at, :attempt, :source, :level, :message FROM job_log WHERE job = :seq";
 
 const RELEASE: &str = "
-    UPDATE job SET state = 'queued', attempt = attempt - 1, lease_expires_at = NULL, started_at = NULL, run_at = :now
+    UPDATE job SET state = 'queued', attempt = attempt - 1, lease_expires_at = NULL, started_at = NULL, run_at = :due
     WHERE seq = :seq";
 
 const SETTLE: &str = "UPDATE job SET settled_lease = lease WHERE seq = :seq";
@@ -106,13 +106,13 @@ pub(super) fn finish(rows: &Rows<'_>, lease: Lease, finish: Finish) -> Result<()
 }
 
 /// A job whose cancellation was asked for is not queued again: nobody would run it.
-pub(super) fn release(rows: &Rows<'_>, lease: Lease) -> Result<(), StoreError> {
+pub(super) fn release(rows: &Rows<'_>, lease: Lease, after: Duration) -> Result<(), StoreError> {
     let held = held(rows, lease)?;
     settle(rows, &held)?;
     if held.cancel_requested {
         return end(rows, held.seq, Ending::new(JobState::Cancelled));
     }
-    rows.execute(RELEASE, named_params! { ":seq": held.seq, ":now": rows.now.0 }).map(drop)
+    rows.execute(RELEASE, named_params! { ":seq": held.seq, ":due": later(rows.now, after) }).map(drop)
 }
 
 /// Notes that the holder itself ends the attempt, in the transaction that does so.

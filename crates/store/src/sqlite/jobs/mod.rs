@@ -33,6 +33,10 @@ impl Jobs for SqliteStore {
         self.write(move |rows| claim::claim(rows, replica, limit, terms)).await
     }
 
+    async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
+        self.read(move |rows| claim::waiting(rows, limit)).await
+    }
+
     async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
         self.write(move |rows| attempt::renew(rows, lease, by)).await
     }
@@ -57,8 +61,8 @@ impl Jobs for SqliteStore {
         self.read(move |rows| attempt::is_settled(rows, lease)).await
     }
 
-    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
-        self.write_and_tell(|hints| &hints.work, move |rows| attempt::release(rows, lease)).await
+    async fn release(&self, lease: Lease, after: Duration) -> Result<(), StoreError> {
+        self.write_and_tell(|hints| &hints.work, move |rows| attempt::release(rows, lease, after)).await
     }
 
     async fn rescue(&self) -> Result<u64, StoreError> {
@@ -113,6 +117,7 @@ mod tests {
         let statements = [
             enqueue::BY_IDEMPOTENCY_KEY,
             claim::CLAIM,
+            claim::WAITING,
             attempt::HELD,
             attempt::APPEND_LOG,
             rescue::EXPIRED,
