@@ -17,7 +17,7 @@ use dunnage_types::FileAddress;
 use tokio::time::Instant;
 
 pub use error::{FileError, FileProblem, SharedIoError};
-pub use s3::{AllowError, AllowList, Allowed, Bucket, Listed, S3, S3Settings};
+pub use s3::{AllowList, Bucket, Listed, S3, S3Settings};
 pub use uploads::{Upload, Uploads};
 
 use local::LocalRoot;

@@ -1,27 +1,13 @@
 //! Which buckets and prefixes clients may name.
 
-use std::str::FromStr;
-
-use dunnage_types::FileAddress;
+use dunnage_types::ObjectPrefix;
 
 /// The buckets and prefixes that clients may name. What to do about an empty list is for its owner to say: it allows nothing.
 ///
 /// A prefix is literal text, as it is to S3: `s3://bucket/scans` allows `scans/1.bin` and `scans2.bin`; `s3://bucket/scans/` only
 /// the former.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AllowList(Vec<Allowed>);
-
-/// A bucket, and what the keys in it have to begin with. Written `s3://bucket` or `s3://bucket/prefix`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allowed {
-    bucket: String,
-    prefix: String,
-}
-
-/// A text that names no bucket and prefix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no bucket; write `s3://bucket` or `s3://bucket/prefix`")]
-pub struct AllowError(String);
+pub struct AllowList(Vec<ObjectPrefix>);
 
 impl AllowList {
     /// Whether nothing at all is allowed.
@@ -33,25 +19,13 @@ impl AllowList {
     /// Whether an object may be named.
     #[must_use]
     pub fn allows(&self, bucket: &str, key: &str) -> bool {
-        self.0.iter().any(|allowed| allowed.bucket == bucket && key.starts_with(&allowed.prefix))
+        self.0.iter().any(|place| place.holds(bucket, key))
     }
 }
 
-impl FromIterator<Allowed> for AllowList {
-    fn from_iter<I: IntoIterator<Item = Allowed>>(allowed: I) -> Self {
-        Self(allowed.into_iter().collect())
-    }
-}
-
-impl FromStr for Allowed {
-    type Err = AllowError;
-
-    fn from_str(text: &str) -> Result<Self, AllowError> {
-        let refused = || AllowError(text.to_owned());
-        let rest = text.strip_prefix("s3://").ok_or_else(refused)?;
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        format!("s3://{bucket}/key").parse::<FileAddress>().map_err(|_| refused())?;
-        Ok(Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+impl FromIterator<ObjectPrefix> for AllowList {
+    fn from_iter<I: IntoIterator<Item = ObjectPrefix>>(places: I) -> Self {
+        Self(places.into_iter().collect())
     }
 }
 
@@ -60,7 +34,7 @@ mod tests {
     use super::*;
 
     fn list(texts: &[&str]) -> AllowList {
-        texts.iter().map(|text| text.parse::<Allowed>().unwrap()).collect()
+        texts.iter().map(|text| text.parse::<ObjectPrefix>().unwrap()).collect()
     }
 
     #[test]
@@ -82,15 +56,5 @@ mod tests {
     #[test]
     fn an_empty_list_allows_nothing() {
         assert!(AllowList::default().is_empty() && !AllowList::default().allows("scans", "a"));
-    }
-
-    #[test]
-    fn what_names_no_bucket_is_refused_with_the_text() {
-        for text in
-            ["", "scans", "s3://", "s3:///key", "S3://scans", "s3://Scans", "s3://-scans", "s3://a", "s3://user@host/x", "*"]
-        {
-            let error = text.parse::<Allowed>().unwrap_err().to_string();
-            assert_eq!(error, format!("`{text}` names no bucket; write `s3://bucket` or `s3://bucket/prefix`"));
-        }
     }
 }

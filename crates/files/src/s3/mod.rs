@@ -33,7 +33,7 @@ use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-pub use allow::{AllowError, AllowList, Allowed};
+pub use allow::AllowList;
 pub use bucket::Bucket;
 pub use listing::Listed;
 pub use settings::S3Settings;
