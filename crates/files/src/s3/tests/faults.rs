@@ -240,3 +240,32 @@ async fn a_download_needs_no_more_of_the_budget_than_one_part() {
     let several = (0..5).map(|_| async { fetch(&s3, &object("bucket", "key")).await.unwrap() == sent });
     assert_eq!(futures_util::future::join_all(several).await, [true; 5]);
 }
+
+#[tokio::test]
+async fn an_object_replaced_before_it_is_resumed_is_not_mixed_either() {
+    let versions = [bytes(MIB, 1), bytes(MIB, 2)];
+    let server = Server::start(move |request| match request.index {
+        0 => Answer::object(request, &versions[0], "\"one\"").ending(End::Fin(MIB / 2)),
+        _ => Answer::object(request, &versions[1], "\"two\""),
+    })
+    .await;
+    let problem = fetch(&impatient(&server), &object("bucket", "key")).await.unwrap_err();
+    assert!(matches!(problem, FileProblem::Changed), "{problem:?}");
+    assert_eq!(server.requests().len(), 3, "the object, the rest of it, and the object once more");
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_waits_for_any_more_gives_everything_back() {
+    let server = serving(bytes(6 * MIB, 0), |_| End::Silence(MIB / 2)).await;
+    let s3 = client(S3Settings { in_flight_bytes: 4 * MIB as u64, stall: Duration::from_secs(60), ..settings(&server.endpoint) });
+    let (fetching, wanted) = (s3.clone(), object("bucket", "key"));
+    let download = tokio::spawn(async move { fetch(&fetching, &wanted).await });
+    while server.requests().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    download.abort();
+    assert!(download.await.unwrap_err().is_cancelled());
+    let all = tokio::time::timeout(Duration::from_secs(5), s3.0.budget.take(4 * MIB as u64, Urgency::Wanted)).await;
+    assert!(all.is_ok(), "the whole budget is free again");
+    assert_eq!(s3.breaker_open(), None);
+}

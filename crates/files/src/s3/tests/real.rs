@@ -165,11 +165,3 @@ pub(super) async fn keeps_versions(s3: &S3, bucket: &str, versions: [&str; 2]) {
     assert_eq!(fetch(s3, &version(versions[0])).await.unwrap(), b"one");
     assert!(matches!(fetch(s3, &version("nonsense")).await, Err(FileProblem::Missing)));
 }
-
-#[tokio::test]
-async fn smoke() {
-    let endpoint = std::env::var("SMOKE").unwrap();
-    let s3 =
-        super::client_as(super::settings(&endpoint), &std::env::var("SMOKE_ID").unwrap(), &std::env::var("SMOKE_SECRET").unwrap());
-    behaves(&s3, &std::env::var("SMOKE_BUCKET").unwrap(), false).await;
-}

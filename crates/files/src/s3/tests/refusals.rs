@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::server::{Answer, Request, Server};
 use super::{client, fetch, object, settings};
-use crate::{FileProblem, S3};
+use crate::{FileProblem, S3, S3Settings};
 
 /// Answers so as long as `refuses` says, and with an object afterwards.
 async fn refusing(answer: Answer, times: usize) -> Server {
@@ -154,4 +154,12 @@ async fn answers_that_are_no_objects_of_s3_are_refused() {
         let problem = problem(&server).await;
         assert!(matches!(&problem, FileProblem::Unavailable(text) if text == expected), "{problem:?}");
     }
+}
+
+#[tokio::test]
+async fn public_buckets_are_asked_without_a_signature() {
+    let server = refusing(Answer::status(403), 0).await;
+    let s3 = S3::connect(S3Settings { anonymous: true, ..settings(&server.endpoint) });
+    assert_eq!(fetch(&s3, &object("bucket", "key")).await.unwrap(), b"object");
+    assert_eq!(server.requests()[0].header("authorization"), None);
 }
