@@ -7,6 +7,7 @@
 mod cache;
 mod error;
 mod local;
+#[cfg_attr(not(test), expect(dead_code, reason = "the S3 client is being written against it"))]
 mod source;
 mod uploads;
 

@@ -39,7 +39,7 @@ async fn read_many(setup: Arc<Setup>, task: u64, replaced: bool) {
         // Half of all reads come back to a few popular objects.
         let random = mixed(task << 32 | step);
         let number = if random & 1 == 0 { random % 200 } else { (step * TASKS + task) % OBJECTS };
-        if replaced && random % 31 == 0 {
+        if replaced && random.is_multiple_of(31) {
             setup.s3.put(&object(&number.to_string()), contents(number, step), &format!("\"{step}\""));
         }
         let cached = setup.fetch(&object(&number.to_string())).await.unwrap();
