@@ -1,10 +1,9 @@
 //! The client against servers: scripted ones for every fault, real ones for what S3 means.
 
 mod faults;
-mod moto;
 mod real;
 mod refusals;
-mod server;
+mod servers;
 mod unreachable;
 mod uploads;
 
