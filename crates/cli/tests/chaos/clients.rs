@@ -55,7 +55,7 @@ impl<'a> Clients<'a> {
         let interval = self.plan.during / u32::try_from(self.plan.jobs).expect("jobs can be counted");
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.plan.jobs {
+            if number >= self.plan.jobs || self.has_given_up.load(Ordering::Relaxed) {
                 return;
             }
             let due = self.begin + interval * u32::try_from(number).expect("jobs can be counted");
