@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`) or to test (`tools/setup.sh test`).
+# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
+# the demo with S3 (`tools/setup.sh s3`), or to compare with other clients of S3 (`tools/setup.sh bench`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+GARAGE_VERSION=2.5.0
 
 main() {
   case "${1:-}" in
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
-    *) fail "usage: tools/setup.sh build|test" ;;
+    s3) ready_to_build; ready_to_test; install_garage ;;
+    bench) ready_to_build; ready_to_test; install_garage; make_bench_venv ;;
+    *) fail "usage: tools/setup.sh build|test|s3|bench" ;;
   esac
 }
 
@@ -111,6 +116,27 @@ make_venv() {
   python3 -m venv .venv
   .venv/bin/pip install --quiet --disable-pip-version-check --requirement tools/requirements-test.txt
   cp tools/requirements-test.txt .venv/requirements-test.txt
+}
+
+# An S3 server in Rust, built from its sources: that takes several minutes, once.
+install_garage() {
+  local tools="${CARGO_TARGET_DIR:-target}/tools"
+  [[ -x "${DUNNAGE_GARAGE:-$tools/bin/garage}" ]] && return
+  echo "setup: garage $GARAGE_VERSION, the S3 server of the demo; building it takes several minutes"
+  CARGO_TARGET_DIR="$tools/build" cargo install garage --version "$GARAGE_VERSION" --locked --debug --root "$tools" --quiet
+  rm -rf "$tools/build"
+}
+
+# The public clients of S3 that downloads are compared with.
+make_bench_venv() {
+  need_package rclone "is one of the clients of S3 that downloads are compared with"
+  install_missing
+  cmp --silent bench/s3/requirements.txt .venv-bench/requirements.txt && return
+  echo "setup: .venv-bench with the packages of bench/s3/requirements.txt"
+  rm -rf .venv-bench
+  python3 -m venv .venv-bench
+  .venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement bench/s3/requirements.txt
+  cp bench/s3/requirements.txt .venv-bench/requirements.txt
 }
 
 fail() {

@@ -101,7 +101,7 @@ pub enum FileProblem {
     #[error("the cache's disk failed")]
     CacheDisk(#[source] SharedIoError),
     /// The file did not arrive in time.
-    #[error("the file did not arrive within {0:?} (`--fetch-timeout`)")]
+    #[error("the file did not arrive within {0:?}")]
     DeadlinePassed(Duration),
 }
 

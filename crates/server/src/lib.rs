@@ -9,6 +9,7 @@ mod callbacks;
 mod check;
 mod config;
 mod events;
+mod file_metrics;
 mod file_problem;
 mod fleet;
 mod host;
@@ -18,17 +19,22 @@ mod metrics;
 mod middleware;
 mod problem;
 mod reload;
+mod results;
 mod routes;
 mod serve;
 mod state;
 mod storage;
 mod submission;
 mod tree;
+mod uploads;
 mod versions;
 
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
-pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use config::{
+    CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig, WorkerConfig,
+};
+pub use dunnage_files::Revalidate;
 pub use dunnage_store::{Migrated, migrate};
 pub use dunnage_workers::{Recycling, stand_guard};
 pub use problem::{Code, Problem};

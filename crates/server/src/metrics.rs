@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dunnage_files::Files;
 use dunnage_store::Backlog;
 use dunnage_types::{JobKind, JobState, Timestamp};
 use dunnage_workers::PoolStatus;
@@ -9,6 +10,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::file_metrics::FileMetrics;
 use crate::state::StateCacheCounters;
 
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -35,6 +37,7 @@ pub(crate) struct Metrics {
     active_version: IntGauge,
     state_cache: StateCacheCounters,
     event_streams: IntGauge,
+    files: FileMetrics,
 }
 
 impl Metrics {
@@ -83,6 +86,7 @@ impl Metrics {
                 misses: register.add(IntCounter::new("state_cache_misses_total", "Reads of state that went to the database")?)?,
             },
             event_streams: register.gauge("event_streams", "Streams of events that are open")?,
+            files: FileMetrics::new(&register)?,
             registry,
         })
     }
@@ -114,6 +118,10 @@ impl Metrics {
         self.callbacks.with_label_values(&[outcome]).inc();
     }
 
+    pub(crate) fn take_files(&self, files: &Files) {
+        self.files.take(files);
+    }
+
     pub(crate) fn set_event_streams(&self, open: usize) {
         self.event_streams.set(as_gauge(open as u64));
     }
@@ -140,15 +148,16 @@ impl Metrics {
     }
 }
 
-struct Register<'a>(&'a Registry);
+/// Adds metrics to a registry.
+pub(crate) struct Register<'a>(&'a Registry);
 
 impl Register<'_> {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+    pub(crate) fn add<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.add(IntGauge::new(name, help)?)
     }
 
@@ -157,6 +166,6 @@ impl Register<'_> {
     }
 }
 
-fn as_gauge(value: u64) -> i64 {
+pub(crate) fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -67,25 +67,54 @@ impl Pool {
     /// Starts the workers, on `artifact` if there is an active version. They are not waited for: requests may queue at once.
     #[must_use]
     pub fn start(settings: PoolSettings, launcher: Launcher, host: Arc<dyn Host>, artifact: Option<Artifact>) -> Self {
+        let pool = Self::new(settings, launcher, host);
         let generation = Generation::new(artifact, Phase::Serving);
+        let mut slots = pool.shared.slots.try_lock().expect("nobody else has seen the pool yet");
+        pool.start_slots(&mut slots, &generation);
+        drop(slots);
+        pool.shared.serve_with(generation);
+        pool
+    }
+
+    /// A pool that has yet to be told what to serve. Requests queue until it is, or are refused from [`Pool::refuse`] on.
+    #[must_use]
+    pub fn new(settings: PoolSettings, launcher: Launcher, host: Arc<dyn Host>) -> Self {
         let queue = Queue::new(settings.max_queue);
         let shared = Arc::new(Shared {
             settings,
             launcher,
             host,
             queue,
-            serving: RwLock::new(Arc::clone(&generation)),
+            serving: RwLock::new(Generation::new(None, Phase::Serving)),
             slots: tokio::sync::Mutex::new(JoinSet::new()),
+            begun: AtomicBool::new(false),
             workers: AtomicU32::new(0),
             losses: Losses::default(),
             serving_losses: AtomicU64::new(0),
             replacements: Arc::new(Semaphore::new(1)),
         });
-        let pool = Self { shared };
-        let mut slots = pool.shared.slots.try_lock().expect("nobody else has seen the pool yet");
-        pool.start_slots(&mut slots, &generation);
-        drop(slots);
-        pool
+        Self { shared }
+    }
+
+    /// Starts the workers of a [new](Pool::new) pool on `artifact`, as [`Pool::start`] does.
+    pub async fn serve(&self, artifact: Artifact) {
+        let generation = Generation::new(Some(artifact), Phase::Serving);
+        self.start_slots(&mut *self.shared.slots.lock().await, &generation);
+        self.shared.serve_with(generation).enter(Phase::Retired);
+    }
+
+    /// Whether any worker has been started, or is about to be.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.shared.begun.load(Ordering::SeqCst)
+    }
+
+    /// Refuses requests for `reason` for as long as no worker has been started. Nothing happens if one has.
+    pub fn refuse(&self, reason: &str) {
+        if !self.has_begun() {
+            self.shared.serving().worker_failed(reason.to_owned());
+            self.shared.refuse_waiting(reason);
+        }
     }
 
     /// Has a worker answer `request`. `hold` is dropped when the answer is there, or when no worker will look at the request any more:
@@ -231,6 +260,7 @@ impl Pool {
     }
 
     fn start_slots(&self, slots: &mut JoinSet<()>, generation: &Arc<Generation>) {
+        self.shared.begun.store(true, Ordering::SeqCst);
         while slots.try_join_next().is_some() {}
         for _ in 0..self.shared.settings.workers {
             slots.spawn(slot::keep_running(Arc::clone(&self.shared), Arc::clone(generation)));

@@ -1,7 +1,7 @@
 //! What the pool's handles and its slots share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue<Work>,
     pub(crate) serving: RwLock<Arc<Generation>>,
     pub(crate) slots: tokio::sync::Mutex<JoinSet<()>>,
+    /// Whether slots have been started.
+    pub(crate) begun: AtomicBool,
     pub(crate) workers: AtomicU32,
     pub(crate) losses: Losses,
     /// How many of them were serving.

@@ -45,6 +45,7 @@ impl Settings {
         self.check_times(&mut problems);
         self.check_access(&mut problems);
         self.callbacks.check(&mut problems);
+        self.objects.check(&mut problems);
         let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
             problems.push(problem);
             Vec::new()
@@ -160,7 +161,7 @@ impl Settings {
     }
 
     fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>) -> Config {
-        let Self { service, http, workers, jobs, callbacks, storage, .. } = self;
+        let Self { service, http, workers, jobs, callbacks, storage, objects, .. } = self;
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
@@ -210,6 +211,7 @@ impl Settings {
                 state_cache_bytes: storage.state_cache_bytes.as_u64(),
                 state_max_stale: storage.state_max_stale,
             },
+            objects: objects.config(&self.data_dir(&script)),
         }
     }
 }
@@ -287,6 +289,20 @@ mod tests {
         assert_eq!((config.workers.max_wait, config.workers.timeout), (Duration::ZERO, Duration::from_secs(30)));
         assert_eq!((config.jobs.timeout, config.jobs.retention), (Duration::from_secs(86_400), Duration::from_secs(604_800)));
         assert_eq!(config.storage.state_value_bytes, 8 << 20);
+    }
+
+    #[test]
+    fn results_are_written_only_where_that_is_allowed() {
+        let folder = folder_with(&["model.py"]);
+        let allowed = |arguments: &[&str]| {
+            let script = folder.path().to_str().unwrap();
+            settings(&[&[script], arguments].concat()).to_config().unwrap().objects.allow_output
+        };
+        assert!(allowed(&[]).is_empty());
+        let places = allowed(&["--allow-output", "s3://results/gait/,s3://scratch"]);
+        assert_eq!(places, allowed(&["--allow-output", "s3://results/gait/", "--allow-output", "s3://scratch"]));
+        let texts: Vec<_> = places.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["s3://results/gait/", "s3://scratch"]);
     }
 
     #[test]

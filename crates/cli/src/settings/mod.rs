@@ -6,6 +6,7 @@
 pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod file;
+pub(crate) mod objects;
 pub(crate) mod origin;
 pub(crate) mod problems;
 pub(crate) mod recycling;
@@ -23,6 +24,7 @@ use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
 
 use callbacks::CallbackSettings;
+use objects::ObjectSettings;
 use recycling::RecycleSettings;
 use secret::Secret;
 
@@ -47,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) callbacks: CallbackSettings,
     #[command(flatten, next_help_heading = "Storage")]
     pub(crate) storage: StorageSettings,
+    #[command(flatten, next_help_heading = "S3, cache and artifacts")]
+    pub(crate) objects: ObjectSettings,
     #[command(flatten, next_help_heading = "Logs")]
     pub(crate) logs: LogSettings,
 }

@@ -6,6 +6,7 @@
 mod listener;
 
 mod api;
+mod artifacts;
 mod behaviours;
 mod callbacks;
 mod confines;
@@ -21,5 +22,6 @@ mod outputs;
 mod recycling;
 mod refusals;
 mod remains;
+mod results;
 mod surroundings;
 mod versions;

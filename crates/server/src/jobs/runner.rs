@@ -146,7 +146,10 @@ async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<B
         Some(outdated) => outdated.worker.stop().await,
         None => {}
     }
-    let artifact = active.map(|active| app.artifacts.find(&active)).transpose()?;
+    let artifact = match active {
+        Some(active) => Some(app.artifacts.obtain(&active).await.map_err(|error| error.to_string())?),
+        None => None,
+    };
     let load = Load {
         service: app.config.service.name.clone(),
         worker: app.pool.next_worker(),

@@ -108,6 +108,11 @@ impl Site {
         Pool::start(settings, self.launcher.clone(), self.host.clone(), None)
     }
 
+    /// A pool that has yet to be told what to serve.
+    pub(crate) fn new_pool(&self, settings: PoolSettings) -> Pool {
+        Pool::new(settings, self.launcher.clone(), self.host.clone())
+    }
+
     /// An artifact; one that is broken cannot be loaded.
     pub(crate) fn artifact(&self, version: u32, broken: bool) -> Artifact {
         let path = self.path().join(format!("artifact-{version}"));

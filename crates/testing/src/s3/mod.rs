@@ -1,0 +1,10 @@
+//! S3 for tests: a [`Server`] is a real one, [`Scripted`] one that fails as it is told.
+
+mod account;
+mod process;
+mod real;
+pub mod scripted;
+
+pub use account::Account;
+pub use real::Server;
+pub use scripted::Scripted;
