@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`) or to test (`tools/setup.sh test`).
+# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`) or to test (`tools/setup.sh test`), or
+# installs garage, an S3 server for demonstrations and measurements (`tools/setup.sh s3`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +9,8 @@ main() {
   case "${1:-}" in
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
-    *) fail "usage: tools/setup.sh build|test" ;;
+    s3) ready_to_build; install_garage ;;
+    *) fail "usage: tools/setup.sh build|test|s3" ;;
   esac
 }
 
@@ -93,6 +95,17 @@ without_services() {
   "$@"
   as_root rm -f "$policy"
   trap - EXIT
+}
+
+# Where nobody has said which garage there is. Without optimization, which would take far longer to build.
+install_garage() {
+  local version=2.5.0 tools=target/tools
+  [[ -z "${DUNNAGE_GARAGE:-}" ]] || return 0
+  [[ "$("$tools/bin/garage" --version 2>/dev/null)" != *"$version"* ]] || return 0
+  echo "setup: cargo install garage $version, an S3 server, into $tools; this takes about six minutes on two cores"
+  CARGO_TARGET_DIR="$tools/build" cargo install garage --version "$version" --locked --debug --quiet --root "$tools"
+  strip "$tools/bin/garage"
+  rm -rf "$tools/build"
 }
 
 need_rust_component() {

@@ -32,7 +32,8 @@ async fn serve_all(stream: &mut BufReader<TcpStream>, shared: &Shared) -> io::Re
     stream.get_mut().set_nodelay(true)?;
     while let Some((request, body)) = super::wire::read(stream).await? {
         let mut open = Open::new(shared, request.clone());
-        if !serve_one(stream, &mut open, &request, body).await? {
+        let is_last = request.header("connection").is_some_and(|word| word.eq_ignore_ascii_case("close"));
+        if !serve_one(stream, &mut open, &request, body).await? || is_last {
             break;
         }
     }

@@ -26,6 +26,7 @@ pub use matcher::Matcher;
 pub use object::Object;
 pub use record::Request;
 
+use super::account::Account;
 use listener::Listener;
 use record::Log;
 use state::{Bucket, Faults, Rule, State};
@@ -86,6 +87,13 @@ impl Scripted {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    /// An account that may do everything, as everybody may.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let (key_id, secret, region) = ("AKIASCRIPTED".to_owned(), "secret".to_owned(), "us-east-1".to_owned());
+        Account { address: self.address(), key_id, secret, region }
     }
 
     /// Makes an empty bucket, or leaves the one that there is.

@@ -1,0 +1,85 @@
+//! A client that notes every byte, and how it ended.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use dunnage_testing::s3::Scripted;
+
+/// How long an answer may take to begin, and to go on.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing must come before the connection counts as silent.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Closed,
+    Reset,
+    /// Not at all: nothing more came.
+    Silent,
+}
+
+/// What came after a request.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) ended: Ended,
+}
+
+impl Seen {
+    /// The status, or 0 when no answer began.
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// Sends a `GET` for a target such as `/bucket/key`, and waits for the end.
+pub(crate) fn get(server: &Scripted, target: &str) -> Seen {
+    ask(server, &format!("GET {target}"), &[], PATIENCE)
+}
+
+/// The same, where nothing is expected to end the connection.
+pub(crate) fn get_until_silence(server: &Scripted, target: &str) -> Seen {
+    ask(server, &format!("GET {target}"), &[], SILENCE)
+}
+
+/// Sends a request with headers, and waits for the end.
+pub(crate) fn send(server: &Scripted, request: &str, headers: &[(&str, &str)]) -> Seen {
+    ask(server, request, headers, PATIENCE)
+}
+
+fn ask(server: &Scripted, request: &str, headers: &[(&str, &str)], patience: Duration) -> Seen {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "{request} HTTP/1.1\r\nHost: s3\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    read(&mut stream)
+}
+
+/// Reads until the connection ends, or is silent for as long as its time limit.
+pub(crate) fn read(stream: &mut TcpStream) -> Seen {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    let ended = loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break Ended::Closed,
+            Ok(length) => bytes.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break Ended::Reset,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break Ended::Silent,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+    let body = bytes.split_off(end);
+    Seen { head: String::from_utf8(bytes).unwrap(), body, ended }
+}
