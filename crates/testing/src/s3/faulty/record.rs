@@ -1,4 +1,4 @@
-//! What a scripted server remembers of requests.
+//! What a faulty server remembers of requests.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! An object that a scripted server holds.
+//! An object that a faulty server holds.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ mod xml;
 
 use super::answer::{Answer, Outcome, Refusal};
 use super::record::Request;
-use super::state::{Bucket, State};
+use super::state::State;
 
 /// Does what a request asks for.
 pub(super) fn answer(state: &mut State, request: &Request, body: Vec<u8>) -> Outcome {
@@ -23,7 +23,7 @@ fn of_bucket(state: &mut State, request: &Request, name: &str, body: &[u8]) -> O
             Ok(Answer::empty(200))
         }
         "PUT" => {
-            state.buckets.entry(name.to_owned()).or_insert_with(Bucket::default);
+            state.buckets.entry(name.to_owned()).or_default();
             Ok(Answer::empty(200))
         }
         "HEAD" => state.bucket(name).map(|_| Answer::empty(200)),

@@ -1,4 +1,4 @@
-//! What a scripted server holds: buckets with objects, uploads that have begun, and the faults to come.
+//! What a faulty server holds: buckets with objects, uploads that have begun, and the faults to come.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::SystemTime;

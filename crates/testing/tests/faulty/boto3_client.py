@@ -1,4 +1,4 @@
-"""Does to the bucket `dunnage` of a scripted server what the SDKs can do, and leaves the object `parts` in it."""
+"""Does to the bucket `dunnage` of a faulty server what the SDKs can do, and leaves the object `parts` in it."""
 
 import io
 import os

@@ -93,7 +93,7 @@ impl Delivery {
     }
 
     fn head(&self) -> String {
-        let mut head = format!("HTTP/1.1 {} as scripted\r\nx-amz-request-id: scripted\r\n", self.answer.status);
+        let mut head = format!("HTTP/1.1 {} as told\r\nx-amz-request-id: faulty\r\n", self.answer.status);
         head += &format!("Date: {}\r\n", httpdate::fmt_http_date(SystemTime::now()));
         if self.is_chunked {
             head += "Transfer-Encoding: chunked\r\n";

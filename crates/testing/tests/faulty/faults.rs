@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use dunnage_testing::census::eventually;
-use dunnage_testing::s3::{Algorithm, End, Fault, Gate, Matcher, Object, Scripted};
+use dunnage_testing::s3::faulty::{Algorithm, End, Fault, Gate, Matcher, Object, Faulty};
 
 use crate::wire::{Ended, Seen, get, get_until_silence, read, send};
 
@@ -13,8 +13,8 @@ const BODY: &[u8] = b"0123456789";
 const TARGET: &str = "/dunnage/walk.csv";
 const PATH: &str = "dunnage/walk.csv";
 
-fn server() -> Scripted {
-    let server = Scripted::start();
+fn server() -> Faulty {
+    let server = Faulty::start();
     server.put("dunnage", "walk.csv", Object::new(BODY).checksum(Algorithm::Crc64Nvme));
     server
 }

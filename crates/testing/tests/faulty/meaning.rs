@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use dunnage_testing::s3::{Algorithm, Object, Scripted};
+use dunnage_testing::s3::faulty::{Algorithm, Object, Faulty};
 
 use crate::wire::{get, send};
 
@@ -11,7 +11,7 @@ const GET: &str = "GET /dunnage/a";
 
 #[test]
 fn what_is_not_there_is_told_apart() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.keep_versions("dunnage");
     server.put("dunnage", "a", Object::new(*b"1").version("one"));
     server.mark_deleted("dunnage", "a");
@@ -33,7 +33,7 @@ fn what_is_not_there_is_told_apart() {
 
 #[test]
 fn conditions_are_held() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.put("dunnage", "a", Object::new(*b"1").etag("\"one\""));
     let status =
         |request: &str, name: &str, value: &str| send(&server, request, &[(name, value), ("Content-Length", "0")]).status();
@@ -49,7 +49,7 @@ fn conditions_are_held() {
 
 #[test]
 fn ranges_of_made_objects_are_the_bytes_of_the_whole() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     let object = Object::made(5 << 30, 9);
     server.put("dunnage", "a", object.clone());
     let seen = send(&server, GET, &[("Range", "bytes=4294967290-4295967290")]);
@@ -62,7 +62,7 @@ fn ranges_of_made_objects_are_the_bytes_of_the_whole() {
 
 #[test]
 fn checksums_come_to_those_who_ask_and_only_with_the_whole() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     let bytes = Object::made(100_000, 2).bytes(0..100_000);
     let put = |key: &str, object: Object| server.put("dunnage", key, object);
     put("right", Object::new(bytes.as_slice()).checksum(Algorithm::Sha256));
@@ -83,7 +83,7 @@ fn checksums_come_to_those_who_ask_and_only_with_the_whole() {
 
 #[test]
 fn an_object_was_changed_when_it_is_said_to_be() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.put("dunnage", "a", Object::new(*b"1").modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_651_200)));
     assert_eq!(get(&server, "/dunnage/a").header("last-modified"), Some("Thu, 26 Nov 2026 00:00:00 GMT"));
     assert!(get(&server, "/dunnage?list-type=2").text().contains("<LastModified>2026-11-26T00:00:00.000Z</LastModified>"));
@@ -92,11 +92,11 @@ fn an_object_was_changed_when_it_is_said_to_be() {
 /// Another client than ours, with its own idea of S3: everything that it can do here it does, and looks at the answers.
 #[test]
 fn boto3_is_at_home() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.create_bucket("dunnage");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let mut python = Command::new(format!("{folder}/.venv/bin/python"));
-    python.arg(format!("{folder}/crates/testing/tests/scripted/boto3_client.py")).envs(server.account().environment());
+    python.arg(format!("{folder}/crates/testing/tests/faulty/boto3_client.py")).envs(server.account().environment());
     let output = python.output().expect("`.venv` has Python; `tools/setup.sh test` makes it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!((server.keys("dunnage"), server.open_uploads()), (vec!["parts".to_owned()], 0));

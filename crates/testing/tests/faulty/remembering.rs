@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use dunnage_testing::census::eventually;
 use dunnage_testing::http::Request;
-use dunnage_testing::s3::{End, Fault, Gate, Matcher, Object, Scripted};
+use dunnage_testing::s3::faulty::{End, Fault, Gate, Matcher, Object, Faulty};
 
 use crate::wire::{get, send};
 
 #[test]
 fn a_request_is_remembered_as_it_came_and_as_it_was_answered() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.put("dunnage", "a b/ü+c", "0123456789");
     server.script(Matcher::any(), [Fault::Cut { after: 3, with: End::Fin }]);
     let target = "GET /dunnage/a%20b/%C3%BC%2Bc?versionId=null&x-id=GetObject";
@@ -26,7 +26,7 @@ fn a_request_is_remembered_as_it_came_and_as_it_was_answered() {
 
 #[test]
 fn bytes_are_counted_as_they_are_sent() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.put("dunnage", "a", Object::made(3_000_000, 1));
     server.script(Matcher::any(), [Fault::Cut { after: 1_000_000, with: End::Fin }]);
     for _ in 0..2 {
@@ -41,7 +41,7 @@ fn bytes_are_counted_as_they_are_sent() {
 
 #[tokio::test]
 async fn what_is_open_at_once_is_counted() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.put("dunnage", "a", "0123456789");
     let gate = Gate::closed();
     server.always(Matcher::any(), Fault::Hold(gate.clone()));
@@ -63,7 +63,7 @@ async fn what_is_open_at_once_is_counted() {
 
 #[test]
 fn a_client_that_leaves_is_noticed_while_it_is_not_answered() {
-    let server = Scripted::start();
+    let server = Faulty::start();
     server.put("dunnage", "a", "0123456789");
     server.script(Matcher::any(), [Fault::NeverAnswer, Fault::Stall { after: 2 }, Fault::Hold(Gate::closed())]);
     for number in 0..3 {

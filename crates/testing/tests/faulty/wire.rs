@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use dunnage_testing::s3::Scripted;
+use dunnage_testing::s3::faulty::Faulty;
 
 /// How long an answer may take to begin, and to go on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,21 +45,21 @@ impl Seen {
 }
 
 /// Sends a `GET` for a target such as `/bucket/key`, and waits for the end.
-pub(crate) fn get(server: &Scripted, target: &str) -> Seen {
+pub(crate) fn get(server: &Faulty, target: &str) -> Seen {
     ask(server, &format!("GET {target}"), &[], PATIENCE)
 }
 
 /// The same, where nothing is expected to end the connection.
-pub(crate) fn get_until_silence(server: &Scripted, target: &str) -> Seen {
+pub(crate) fn get_until_silence(server: &Faulty, target: &str) -> Seen {
     ask(server, &format!("GET {target}"), &[], SILENCE)
 }
 
 /// Sends a request with headers, and waits for the end.
-pub(crate) fn send(server: &Scripted, request: &str, headers: &[(&str, &str)]) -> Seen {
+pub(crate) fn send(server: &Faulty, request: &str, headers: &[(&str, &str)]) -> Seen {
     ask(server, request, headers, PATIENCE)
 }
 
-fn ask(server: &Scripted, request: &str, headers: &[(&str, &str)], patience: Duration) -> Seen {
+fn ask(server: &Faulty, request: &str, headers: &[(&str, &str)], patience: Duration) -> Seen {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(patience)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();

@@ -1,4 +1,4 @@
-//! Where a scripted server listens, and its threads.
+//! Where a faulty server listens, and its threads.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;

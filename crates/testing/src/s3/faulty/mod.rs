@@ -1,4 +1,4 @@
-//! An S3 that does what a test tells it to: [`Scripted`], its [`Object`]s, and the [`Fault`]s of its answers.
+//! An S3 that does what a test tells it to: [`Faulty`], its [`Object`]s, and the [`Fault`]s of its answers.
 
 mod answer;
 mod checksum;
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// It holds what it is given in memory, and takes every signature for right. It runs on threads of its own, so that tests may
 /// block. Dropping it resets its connections.
-pub struct Scripted {
+pub struct Faulty {
     shared: Arc<Shared>,
     listener: Listener,
 }
@@ -65,7 +65,7 @@ impl Shared {
     }
 }
 
-impl Scripted {
+impl Faulty {
     /// Listens, with no bucket yet.
     ///
     /// # Panics
@@ -92,7 +92,7 @@ impl Scripted {
     /// An account that may do everything, as everybody may.
     #[must_use]
     pub fn account(&self) -> Account {
-        let (key_id, secret, region) = ("AKIASCRIPTED".to_owned(), "secret".to_owned(), "us-east-1".to_owned());
+        let (key_id, secret, region) = ("AKIAFAULTY".to_owned(), "secret".to_owned(), "us-east-1".to_owned());
         Account { address: self.address(), key_id, secret, region }
     }
 
@@ -168,7 +168,7 @@ impl Scripted {
         self.shared.state().rules.clear();
     }
 
-    /// Resets all connections and stops listening: connecting is refused until [`Scripted::accept`]. Returns when that holds.
+    /// Resets all connections and stops listening: connecting is refused until [`Faulty::accept`]. Returns when that holds.
     pub fn refuse(&self) {
         self.listener.set(false);
     }

@@ -1,4 +1,4 @@
-//! What a scripted server does wrong.
+//! What a faulty server does wrong.
 
 use tokio::sync::watch;
 
