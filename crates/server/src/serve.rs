@@ -27,6 +27,9 @@ use crate::{middleware, reload, routes};
 
 /// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
 const HTTP_GRACE_SECS: u64 = 5;
+/// How long the head of a connection's first request may take to come; then 408 is answered. The time during which this process
+/// stands still counts too, and a client that was prompt must not be refused for it.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may stay open without a request.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -140,6 +143,7 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
             .configure(routes::configure)
     })
     .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_PATIENCE)
     // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
     .h1_allow_half_closed(false)
     .shutdown_timeout(app.config.workers.timeout.as_secs() + HTTP_GRACE_SECS)

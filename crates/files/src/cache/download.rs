@@ -129,11 +129,12 @@ impl Download {
         }
     }
 
-    /// Downloads; and once more if the disk failed in a way that could be mended.
+    /// Downloads; and once more if the object was replaced meanwhile, or the disk failed in a way that could be mended.
     async fn download(&self, incoming: Box<dyn Incoming>, question: Question) -> Result<Landing, FileProblem> {
         let size = incoming.info().size;
         match self.store(incoming, question).await {
             Err(FileProblem::CacheDisk(error)) if self.mend(error.get(), size).await => {}
+            Err(FileProblem::Changed) => {}
             stored => return stored,
         }
         let (question, asked) = self.ask(None).await;

@@ -90,7 +90,7 @@ impl Folder {
     pub(super) fn remove(&self, name: &OsStr) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => fs::remove_dir_all(self.path.join(name)),
+            Err(Errno::ISDIR) => fs::remove_dir_all(self.path.join(name)),
             Err(error) => Err(error.into()),
         }
     }

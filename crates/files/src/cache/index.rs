@@ -1,5 +1,8 @@
 //! The accounts: which files there are, who uses them, and how much room is left. Nothing here touches the disk.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -61,7 +61,8 @@ fn first_free(root: &Path, root_folder: &OwnedFd) -> io::Result<Lock> {
 
 /// Opens a lock file. What is there and is no plain file is no lock, and is replaced.
 fn lock_file(root: &OwnedFd, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Only for reading, so that the lock does not keep anybody from making the disk read-only.
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(root, name, flags, Mode::RUSR | Mode::WUSR).map(File::from);
     let is_plain = |file: &File| rustix::fs::fstat(file).is_ok_and(|stat| Identity::of(&stat).is_some());
     match open() {

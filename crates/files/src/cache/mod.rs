@@ -1,7 +1,7 @@
 //! The cache: copies of objects on the disk, within a bound, each fetched once for all who want it.
 //!
 //! [`Cache::fetch`] gives a [`Cached`], and as long as that exists the file stays where it is. [`Index`] keeps the accounts,
-//! [`Flight`] is a fetch that several may wait for, [`Room`] is space on the disk that was paid for in evictions before the first
+//! [`Flight`] is a fetch that several may wait for, [`Room`](room::Room) is space on the disk that was paid for in evictions before the first
 //! byte is written, [`Part`](part::Part) is a file that is being written, and [`Folder`] is the disk.
 //!
 //! No wrong byte is served: a file gets its name once it is complete and its length and checksum are right; each use compares its
@@ -15,6 +15,7 @@
 
 mod about;
 mod checksum;
+mod copies;
 mod counters;
 mod download;
 mod flight;
@@ -35,7 +36,6 @@ mod trouble;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -43,6 +43,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+pub(crate) use copies::Cached;
 pub use counters::CacheCounters;
 pub(crate) use quota::RequestQuota;
 pub use settings::{CacheSettings, InvalidRevalidate, Revalidate};
@@ -53,7 +54,6 @@ use counters::Counters;
 use flight::{Approach, Flight, Landing};
 use folder::Folder;
 use index::Index;
-use kept::Kept;
 use name::FileId;
 use part::Litter;
 use trouble::Trouble;
@@ -62,17 +62,6 @@ use trouble::Trouble;
 #[derive(Clone)]
 pub(crate) struct Cache {
     shared: Arc<Shared>,
-}
-
-/// A copy that somebody uses. As long as this or a clone of it exists, the file is neither removed nor replaced.
-#[derive(Debug, Clone)]
-pub(crate) struct Cached {
-    pin: Arc<Pin>,
-}
-
-struct Pin {
-    shared: Arc<Shared>,
-    kept: Arc<Kept>,
 }
 
 struct Shared {
@@ -205,36 +194,6 @@ impl Cache {
     }
 }
 
-impl Cached {
-    /// Where its bytes are. Read only.
-    pub(crate) fn path(&self) -> &Path {
-        &self.pin.kept.path
-    }
-
-    /// Its size in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.pin.kept.info.size
-    }
-
-    /// Its entity tag, as S3 writes it.
-    pub(crate) fn etag(&self) -> &str {
-        &self.pin.kept.info.etag
-    }
-
-    fn is_intact(&self) -> bool {
-        self.pin.kept.is_intact()
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let unused = self.shared.state().index.unpin(self.kept.id);
-        self.shared.freed.notify_one();
-        // A failure has been reported by then, and the file is tried again when its room is needed.
-        let _ = self.shared.remove(unused.as_slice());
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -247,11 +206,6 @@ impl Shared {
     fn next_id(&self) -> FileId {
         FileId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
-
-    /// A pin that the index knows of already.
-    fn pinned(self: &Arc<Self>, kept: Arc<Kept>) -> Cached {
-        Cached { pin: Arc::new(Pin { shared: self.clone(), kept }) }
-    }
 }
 
 impl fmt::Debug for Cache {
@@ -263,11 +217,5 @@ impl fmt::Debug for Cache {
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Cache").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kept.path.fmt(formatter)
     }
 }

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::Shared;
 use super::index::Claim;
-use super::kept::Kept;
-use super::name::FileId;
-use super::{Cached, Shared};
-use crate::source::{ObjectAddress, Urgency};
+use crate::source::Urgency;
 use crate::{FileProblem, SharedIoError};
 
 /// Room on the disk for what is to be written. Dropping it gives it back.
@@ -92,72 +90,6 @@ impl Shared {
         let claim = self.state().index.claim(0, Urgency::Wanted);
         claim.map_or(Ok(()), |claim| self.evict(&claim, 0).map(drop))
     }
-
-    /// Removes files that were taken out of use.
-    pub(super) fn remove(self: &Arc<Self>, files: &[Arc<Kept>]) -> io::Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        let (stuck, failure) = self.unlink(files);
-        {
-            let mut state = self.state();
-            for file in files {
-                if stuck.contains(&file.id) { state.index.stuck(file.id) } else { state.index.removed(file.id) }
-            }
-        }
-        self.freed.notify_one();
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// Which files the disk did not let go of, and why.
-    fn unlink(self: &Arc<Self>, files: &[Arc<Kept>]) -> (Vec<FileId>, Option<io::Error>) {
-        let folder = self.folder();
-        let (mut stuck, mut failure) = (Vec::new(), None);
-        for file in files {
-            if let Err(error) = file.remove(&folder) {
-                self.note_failure(&error);
-                stuck.push(file.id);
-                failure = Some(error);
-            }
-        }
-        (stuck, failure)
-    }
-
-    /// Turns room into a file, which is in use.
-    pub(super) fn keep(self: &Arc<Self>, kept: Arc<Kept>, room: Room, asked: u64, checked: Instant) -> Cached {
-        let former = {
-            let mut state = self.state();
-            let ahead = state.flights.get(&kept.object).is_some_and(|flight| !flight.wanted);
-            state.index.keep(kept.clone(), asked, checked, ahead)
-        };
-        room.spent();
-        // A failure has been reported by then, and the file is tried again when its room is needed.
-        let _ = self.remove(former.as_slice());
-        self.pinned(kept)
-    }
-
-    /// The copy of an object, in use, and whether its bytes are known to be right.
-    pub(super) fn copy(self: &Arc<Self>, object: &ObjectAddress, urgency: Urgency) -> Option<(Cached, bool)> {
-        let mut state = self.state();
-        let (kept, verified) = state.index.current(object).map(|entry| (entry.kept.clone(), entry.verified))?;
-        state.index.pin(kept.id, urgency);
-        Some((self.pinned(kept), verified))
-    }
-
-    /// Whether a copy needs no question now.
-    pub(super) fn is_fresh(&self, cached: &Cached) -> bool {
-        let state = self.state();
-        let entry = state.index.current(&cached.pin.kept.object);
-        entry.is_some_and(|entry| entry.is_fresh(self.settings.revalidate, u64::MAX, Instant::now()))
-    }
-
-    /// Removes a copy that is not what it was.
-    pub(super) fn discard(self: &Arc<Self>, cached: &Cached, what: &str) {
-        tracing::warn!(file = %cached.path().display(), "a cached file {what}; removed it, it is fetched again");
-        let taken_out = self.state().index.take_out(cached.pin.kept.id);
-        // A failure has been reported by then, and the file is tried again when its room is needed.
-        let _ = self.remove(taken_out.as_slice());
-    }
 }
 
 impl Room {
@@ -172,7 +104,7 @@ impl Room {
     }
 
     /// What was written into it counts for itself now.
-    fn spent(mut self) {
+    pub(super) fn spent(mut self) {
         self.bytes = 0;
     }
 }

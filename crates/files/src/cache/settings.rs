@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The flag that sets the size of the largest object.
-pub(super) const MAX_FILE_FLAG: &str = "--max-file-bytes";
+pub(super) const MAX_FILE_FLAG: &str = "--max-file";
 
 /// How a cache is to behave.
 #[derive(Debug, Clone)]

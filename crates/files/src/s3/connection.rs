@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::Builder;
@@ -94,7 +96,7 @@ impl Connection {
     async fn load(&self, state: &mut State) -> Config {
         state.generation += 1;
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(self.region());
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).region(self.region(http));
         if let Some(endpoint) = &self.settings.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
@@ -123,12 +125,15 @@ impl Connection {
     }
 
     /// EC2 is asked for its region only where S3 is AWS's: elsewhere the question costs seconds and answers nothing.
-    fn region(&self) -> RegionProviderChain {
+    fn region(&self, http: SharedHttpClient) -> RegionProviderChain {
         let chain = RegionProviderChain::first_try(self.settings.region.clone().map(Region::new))
             .or_else(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
-        let chain = if self.has_endpoint() { chain } else { chain.or_default_provider() };
-        chain.or_else("us-east-1")
+        if self.has_endpoint() {
+            return chain.or_else("us-east-1");
+        }
+        let lookups = ProviderConfig::without_region().with_http_client(http);
+        chain.or_else(ImdsRegionProvider::builder().configure(&lookups).build()).or_else("us-east-1")
     }
 
     /// Where the SDK finds an endpoint, it does not say so.
@@ -142,5 +147,65 @@ fn in_region(config: &Config, region: Option<String>) -> Config {
     match region {
         Some(region) => config.to_builder().region(Region::new(region)).build(),
         None => config.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::config::Credentials;
+    use aws_sdk_s3::presigning::PresigningConfig;
+
+    use super::*;
+
+    fn connection(settings: S3Settings) -> Connection {
+        let credentials = Credentials::new("AKID", "secret", None, None, "test");
+        let region = Some("us-east-1".to_owned());
+        Connection::new(S3Settings { region, ..settings }, Some(SharedCredentialsProvider::new(credentials)))
+    }
+
+    /// Where a request for an object would go, which nobody sends.
+    async fn address(connection: &Connection, bucket: &str) -> String {
+        let client = connection.client(bucket).await.client;
+        let until = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+        let request = client.get_object().bucket(bucket).key("a/../b c").presigned(until).await.unwrap();
+        request.uri().split_once('?').unwrap().0.to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_bucket_elsewhere_is_asked_at_its_regions_own_address() {
+        let connection = connection(S3Settings::default());
+        assert_eq!(address(&connection, "scans").await, "https://scans.s3.us-east-1.amazonaws.com/a/../b%20c");
+        assert!(connection.remember("scans", "eu-west-1").await);
+        assert!(!connection.remember("scans", "eu-west-1").await, "that is known already");
+        assert_eq!(address(&connection, "scans").await, "https://scans.s3.eu-west-1.amazonaws.com/a/../b%20c");
+        assert_eq!(address(&connection, "other").await, "https://other.s3.us-east-1.amazonaws.com/a/../b%20c");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_stays_whatever_the_region() {
+        let endpoint = Some("http://127.0.0.1:9000".to_owned());
+        let connection = connection(S3Settings { endpoint, ..S3Settings::default() });
+        connection.remember("scans", "eu-west-1").await;
+        assert_eq!(address(&connection, "scans").await, "http://127.0.0.1:9000/scans/a/../b%20c");
+    }
+
+    #[tokio::test]
+    async fn the_path_names_the_bucket_only_if_that_is_wanted() {
+        let endpoint = Some("http://localhost:9000".to_owned());
+        let virtual_host = connection(S3Settings { endpoint, path_style: Some(false), ..S3Settings::default() });
+        assert_eq!(address(&virtual_host, "scans").await, "http://scans.localhost:9000/a/../b%20c");
+        let path = connection(S3Settings { path_style: Some(true), ..S3Settings::default() });
+        assert_eq!(address(&path, "scans").await, "https://s3.us-east-1.amazonaws.com/scans/a/../b%20c");
+    }
+
+    #[tokio::test]
+    async fn a_configuration_is_loaded_once_and_renewed_once_for_all_who_saw_it_fail() {
+        let connection = connection(S3Settings::default());
+        assert_eq!(connection.client("scans").await.generation, 1);
+        assert_eq!(connection.client("other").await.generation, 1);
+        connection.renew(1).await;
+        assert_eq!(connection.client("scans").await.generation, 2);
+        connection.renew(1).await;
+        assert_eq!(connection.client("scans").await.generation, 2);
     }
 }

@@ -1,13 +1,12 @@
 //! What an error of the SDK means.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
+use super::unanswered::{is_connecting, meaning};
 use crate::FileProblem;
 
 /// Why a request failed, by what helps.
@@ -37,7 +36,7 @@ impl Failure {
             SdkError::DispatchFailure(failure) if failure.is_timeout() && !is_connecting(error) => {
                 Self::Passing(FileProblem::Stalled, None)
             }
-            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => before_the_answer(error),
+            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => meaning(error),
             SdkError::ServiceError(service) => Answer::new(service.raw(), service.err().code()).meaning(),
             SdkError::ResponseError(response) => Answer::new(response.raw(), None).meaning(),
             _ => Self::Passing(FileProblem::Unavailable("the request failed".to_owned()), None),
@@ -153,58 +152,6 @@ impl<'a> Answer<'a> {
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     Some(text.split_once(start)?.1.split_once(end)?.0)
-}
-
-/// The meaning of an error without an answer. The texts name no host: clients see them.
-fn before_the_answer(error: &(dyn Error + 'static)) -> Failure {
-    if let Some(credentials) = chain(error).find_map(|cause| cause.downcast_ref::<CredentialsError>()) {
-        return without_credentials(credentials);
-    }
-    let text = chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ").to_lowercase();
-    let mentions = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let reason = if mentions(&["dns error", "failed to lookup"]) {
-        "its name cannot be resolved"
-    } else if mentions(&["certificate", "tls", "corruptmessage", "handshake"]) {
-        "no TLS connection can be made to it"
-    } else if let Some(kind) = chain(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind) {
-        of_connection(kind)
-    } else if mentions(&["timed out", "timeout"]) {
-        "no connection to it can be made in time"
-    } else if matches!(text.as_str(), text if text.contains("construct")) {
-        tracing::warn!(error = %text, "a request to S3 cannot be made");
-        return Failure::Final(FileProblem::Unavailable("the request cannot be made; the server's log says why".to_owned()));
-    } else {
-        "the connection to it broke"
-    };
-    Failure::Passing(FileProblem::Unavailable(reason.to_owned()), None)
-}
-
-fn without_credentials(error: &CredentialsError) -> Failure {
-    tracing::warn!(error = %DisplayErrorContext(error), "the credentials for S3 cannot be had");
-    let reason = match error {
-        CredentialsError::CredentialsNotLoaded(_) => "none were found",
-        CredentialsError::ProviderTimedOut(_) => "whoever has them did not answer in time",
-        CredentialsError::InvalidConfiguration(_) => "the configuration of where to get them is wrong",
-        _ => "getting them failed",
-    };
-    Failure::Final(FileProblem::Credentials(reason.to_owned()))
-}
-
-fn of_connection(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::ConnectionRefused => "the connection was refused",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the network does not lead to it",
-        io::ErrorKind::TimedOut => "no connection to it can be made in time",
-        _ => "the connection to it broke",
-    }
-}
-
-fn is_connecting(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|cause| cause.to_string().to_lowercase().contains("connect"))
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 #[cfg(test)]

@@ -12,11 +12,14 @@ mod checksum;
 mod connection;
 mod download;
 mod failure;
+mod listing;
+mod parts;
 mod retry;
 mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 mod upload;
 mod writer;
 
@@ -29,7 +32,8 @@ use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-pub use bucket::{Bucket, Listed};
+pub use bucket::Bucket;
+pub use listing::Listed;
 pub use settings::S3Settings;
 
 use crate::FileProblem;

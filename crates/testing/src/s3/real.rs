@@ -63,7 +63,7 @@ impl Server {
     #[must_use]
     pub fn garage() -> Option<Self> {
         let Some(program) = find_garage() else {
-            println!("skipped: garage is not installed (`tools/setup.sh s3`), so nothing is tried on it");
+            eprintln!("SKIPPED: garage is not installed (`tools/setup.sh s3`), so nothing is tried on it");
             return None;
         };
         let process = ServerProcess::start("garage", |folder, port| garage(&program, folder, port));

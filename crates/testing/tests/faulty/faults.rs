@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use dunnage_testing::census::eventually;
-use dunnage_testing::s3::faulty::{Algorithm, End, Fault, Gate, Matcher, Object, Faulty};
+use dunnage_testing::s3::faulty::{Algorithm, End, Fault, Faulty, Gate, Matcher, Object};
 
 use crate::wire::{Ended, Seen, get, get_until_silence, read, send};
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use dunnage_testing::s3::faulty::{Algorithm, Object, Faulty};
+use dunnage_testing::s3::faulty::{Algorithm, Faulty, Object};
 
 use crate::wire::{get, send};
 

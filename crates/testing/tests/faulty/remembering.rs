@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dunnage_testing::census::eventually;
 use dunnage_testing::http::Request;
-use dunnage_testing::s3::faulty::{End, Fault, Gate, Matcher, Object, Faulty};
+use dunnage_testing::s3::faulty::{End, Fault, Faulty, Gate, Matcher, Object};
 
 use crate::wire::{get, send};
 

@@ -16,6 +16,9 @@ async fn warm(revalidate: Revalidate) -> Setup {
     setup
 }
 
+/// Does something to a file or a folder.
+type Change = fn(&Path);
+
 fn file(folder: &Path, begins: impl Fn(&str) -> bool) -> PathBuf {
     let (names, _) = list(folder);
     folder.join(names.into_iter().find(|name| begins(name)).unwrap())
@@ -85,7 +88,7 @@ async fn a_file_that_lost_its_bytes_is_fetched_again() {
 
 #[tokio::test]
 async fn a_file_that_is_changed_or_removed_while_the_server_runs_is_fetched_again() {
-    let changes: [(&str, fn(&Path)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("cut off", |path| fs::File::options().write(true).open(path).unwrap().set_len(5).unwrap()),
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("written", |path| {
@@ -110,7 +113,7 @@ async fn a_file_that_is_changed_or_removed_while_the_server_runs_is_fetched_agai
 
 #[tokio::test]
 async fn whatever_a_crash_leaves_is_either_a_pair_or_swept() {
-    let steps: [(&str, bool, fn(&Path)); 8] = [
+    let steps: [(&str, bool, Change); 8] = [
         ("while the object was written", true, |folder| fs::write(folder.join("part-9"), "half").unwrap()),
         ("while what tells about it was written", true, |folder| {
             fs::write(folder.join("part-9"), "all").unwrap();

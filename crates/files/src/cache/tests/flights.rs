@@ -67,7 +67,7 @@ async fn who_loses_interest_harms_nobody() {
 
 #[tokio::test]
 async fn a_download_ends_with_the_last_who_waits_for_it() {
-    let setup = Setup::new(|_| {});
+    let setup = Setup::new(|settings| settings.fetch_timeout = Duration::from_secs(3600));
     setup.s3.put(&object("a"), vec![1; 1000], "\"1\"");
     setup.s3.open_bodies(false);
     let only = setup.begin(&object("a"), Urgency::Wanted);
@@ -75,7 +75,9 @@ async fn a_download_ends_with_the_last_who_waits_for_it() {
     assert_eq!(setup.on_disk().0, ["part-2"]);
     only.abort();
     assert!(only.await.unwrap_err().is_cancelled());
+    let began = std::time::Instant::now();
     while setup.cache.counters().bytes > 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "the download goes on");
         tokio::task::yield_now().await;
     }
     assert_eq!(setup.on_disk(), (vec![], 0));

@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::server::{Answer, End, Request, Server};
 use super::{client, fetch, object, settings};
 use crate::source::{Asked, Source, Urgency};
 use crate::{Bucket, FileProblem, S3, S3Settings};
+use dunnage_testing::s3::scripted::{Answer, End, Request, Scripted};
 
 const MIB: usize = 1 << 20;
 
@@ -18,13 +18,13 @@ fn bytes(count: usize, version: u8) -> Vec<u8> {
     (0..count).map(|index| (index % 241) as u8 ^ version).collect()
 }
 
-fn impatient(server: &Server) -> S3 {
+fn impatient(server: &Scripted) -> S3 {
     client(S3Settings { stall: Duration::from_millis(200), ..settings(&server.endpoint) })
 }
 
 /// Serves an object whose answers end as `end` says by their number.
-async fn serving(object: Vec<u8>, end: impl Fn(usize) -> End + Send + Sync + 'static) -> Server {
-    Server::start(move |request| Answer::object(request, &object, "\"one\"").ending(end(request.index))).await
+async fn serving(object: Vec<u8>, end: impl Fn(usize) -> End + Send + Sync + 'static) -> Scripted {
+    Scripted::start(move |request| Answer::object(request, &object, "\"one\"").ending(end(request.index)))
 }
 
 #[tokio::test]
@@ -58,12 +58,11 @@ async fn a_body_that_is_cut_for_ever_is_given_up() {
 async fn every_part_of_a_large_object_may_be_cut() {
     let sent = bytes(7 * MIB + 5, 0);
     let object_sent = sent.clone();
-    let server = Server::start(move |request| {
+    let server = Scripted::start(move |request| {
         let rest_of_a_part = request.range().is_some_and(|(start, end)| end - start < MIB);
         let end = if rest_of_a_part { End::Whole } else { End::Fin(MIB / 2) };
         Answer::object(request, &object_sent, "\"one\"").ending(end)
-    })
-    .await;
+    });
     assert!(fetch(&impatient(&server), &object("bucket", "key")).await.unwrap() == sent);
 }
 
@@ -90,9 +89,9 @@ async fn a_server_that_only_drips_is_given_up() {
 }
 
 /// Serves the first version once, then the second; `conditions` says whether the server knows any.
-async fn replaced(conditions: bool) -> Server {
+async fn replaced(conditions: bool) -> Scripted {
     let versions = [bytes(5 * MIB, 1), bytes(5 * MIB, 2)];
-    Server::start(move |request| {
+    Scripted::start(move |request| {
         let now = usize::from(request.index > 0);
         let etag = ["\"one\"", "\"two\""][now];
         if conditions || request.range().is_none() {
@@ -103,7 +102,6 @@ async fn replaced(conditions: bool) -> Server {
         let answer = Answer::status(206).with("etag", etag).with("content-range", &range);
         Answer { body: versions[now][start..end].to_vec(), ..answer }
     })
-    .await
 }
 
 #[tokio::test]
@@ -124,15 +122,14 @@ async fn an_object_replaced_once_is_had_on_the_second_try() {
 }
 
 /// Serves an object with some headers, and altered in one byte as often as `altered` says.
-async fn declaring(headers: Vec<(&'static str, String)>, altered: usize) -> Server {
-    Server::start(move |request: &Request| {
+async fn declaring(headers: Vec<(&'static str, String)>, altered: usize) -> Scripted {
+    Scripted::start(move |request: &Request| {
         let mut sent = bytes(MIB / 4, 0);
         sent[77] ^= u8::from(request.index < altered);
         let mut answer = Answer::object(request, &sent, "\"one\"");
         answer.headers.extend(headers.iter().cloned());
         answer
     })
-    .await
 }
 
 fn checksums() -> Vec<(&'static str, String)> {
@@ -239,4 +236,32 @@ async fn a_download_needs_no_more_of_the_budget_than_one_part() {
     drop(held);
     let several = (0..5).map(|_| async { fetch(&s3, &object("bucket", "key")).await.unwrap() == sent });
     assert_eq!(futures_util::future::join_all(several).await, [true; 5]);
+}
+
+#[tokio::test]
+async fn an_object_replaced_before_it_is_resumed_is_not_mixed_either() {
+    let versions = [bytes(MIB, 1), bytes(MIB, 2)];
+    let server = Scripted::start(move |request| match request.index {
+        0 => Answer::object(request, &versions[0], "\"one\"").ending(End::Fin(MIB / 2)),
+        _ => Answer::object(request, &versions[1], "\"two\""),
+    });
+    let problem = fetch(&impatient(&server), &object("bucket", "key")).await.unwrap_err();
+    assert!(matches!(problem, FileProblem::Changed), "{problem:?}");
+    assert_eq!(server.requests().len(), 3, "the object, the rest of it, and the object once more");
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_waits_for_any_more_gives_everything_back() {
+    let server = serving(bytes(6 * MIB, 0), |_| End::Silence(MIB / 2)).await;
+    let s3 = client(S3Settings { in_flight_bytes: 4 * MIB as u64, stall: Duration::from_secs(60), ..settings(&server.endpoint) });
+    let (fetching, wanted) = (s3.clone(), object("bucket", "key"));
+    let download = tokio::spawn(async move { fetch(&fetching, &wanted).await });
+    while server.requests().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    download.abort();
+    assert!(download.await.unwrap_err().is_cancelled());
+    let all = tokio::time::timeout(Duration::from_secs(5), s3.0.budget.take(4 * MIB as u64, Urgency::Wanted)).await;
+    assert!(all.is_ok(), "the whole budget is free again");
+    assert_eq!(s3.breaker_open(), None);
 }

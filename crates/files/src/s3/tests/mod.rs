@@ -3,7 +3,7 @@
 mod faults;
 mod real;
 mod refusals;
-mod server;
+mod servers;
 mod unreachable;
 mod uploads;
 

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use aws_sdk_s3::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 use tokio::net::TcpListener;
 
-use super::server::{Answer, Request, Server};
 use super::{client, fetch, object, settings};
-use crate::{FileProblem, S3};
+use crate::{FileProblem, S3, S3Settings};
+use dunnage_testing::s3::scripted::{Answer, Request, Scripted};
 
 /// Answers so as long as `refuses` says, and with an object afterwards.
-async fn refusing(answer: Answer, times: usize) -> Server {
-    Server::start(move |request| if request.index < times { answer.clone() } else { Answer::object(request, b"object", "\"one\"") })
-        .await
+async fn refusing(answer: Answer, times: usize) -> Scripted {
+    Scripted::start(
+        move |request| if request.index < times { answer.clone() } else { Answer::object(request, b"object", "\"one\"") },
+    )
 }
 
-async fn problem(server: &Server) -> FileProblem {
+async fn problem(server: &Scripted) -> FileProblem {
     fetch(&client(settings(&server.endpoint)), &object("bucket", "key")).await.unwrap_err()
 }
 
@@ -94,11 +95,10 @@ fn signed_for(request: &Request, region: &str) -> bool {
 
 #[tokio::test]
 async fn a_bucket_in_another_region_is_asked_there_and_its_region_remembered() {
-    let server = Server::start(|request| match signed_for(request, "eu-west-1") {
+    let server = Scripted::start(|request| match signed_for(request, "eu-west-1") {
         true => Answer::object(request, b"object", "\"one\""),
         false => Answer::error(301, "PermanentRedirect").with("x-amz-bucket-region", "eu-west-1"),
-    })
-    .await;
+    });
     let s3 = client(settings(&server.endpoint));
     for requests in [2, 3] {
         assert_eq!(fetch(&s3, &object("bucket", "key")).await.unwrap(), b"object");
@@ -154,4 +154,12 @@ async fn answers_that_are_no_objects_of_s3_are_refused() {
         let problem = problem(&server).await;
         assert!(matches!(&problem, FileProblem::Unavailable(text) if text == expected), "{problem:?}");
     }
+}
+
+#[tokio::test]
+async fn public_buckets_are_asked_without_a_signature() {
+    let server = refusing(Answer::status(403), 0).await;
+    let s3 = S3::connect(S3Settings { anonymous: true, ..settings(&server.endpoint) });
+    assert_eq!(fetch(&s3, &object("bucket", "key")).await.unwrap(), b"object");
+    assert_eq!(server.requests()[0].header("authorization"), None);
 }

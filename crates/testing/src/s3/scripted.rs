@@ -1,34 +1,39 @@
-//! A server that answers what a test tells it to, byte by byte.
+//! A server of S3 that answers what a test tells it to, byte by byte: for faults that no real one has when they are wanted.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+pub struct Request {
     /// How many came before it.
-    pub(super) index: usize,
+    pub index: usize,
     head: String,
 }
 
 impl Request {
     /// The method and the address.
-    pub(super) fn line(&self) -> &str {
+    #[must_use]
+    pub fn line(&self) -> &str {
         self.head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1")
     }
 
     /// A header's value; its name is given in small letters.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         headers.find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The first byte that is asked for, and the one after the last.
-    pub(super) fn range(&self) -> Option<(usize, usize)> {
+    #[must_use]
+    pub fn range(&self) -> Option<(usize, usize)> {
         let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
     }
@@ -36,7 +41,7 @@ impl Request {
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum End {
+pub enum End {
     /// As it should.
     Whole,
     /// After so many bytes the connection is closed.
@@ -51,27 +56,34 @@ pub(super) enum End {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
-    pub(super) end: End,
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, less those that are about the connection.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its whole body.
+    pub body: Vec<u8>,
+    /// How much of it is sent.
+    pub end: End,
 }
 
 impl Answer {
     /// An answer without a body.
-    pub(super) fn status(status: u16) -> Self {
+    #[must_use]
+    pub fn status(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), end: End::Whole }
     }
 
     /// An error as S3 writes it.
-    pub(super) fn error(status: u16, code: &str) -> Self {
+    #[must_use]
+    pub fn error(status: u16, code: &str) -> Self {
         let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>so it is</Message></Error>").into_bytes();
         Self { body, ..Self::status(status).with("content-type", "application/xml") }
     }
 
     /// An object, or the range of it that is asked for, on the conditions that are named.
-    pub(super) fn object(request: &Request, bytes: &[u8], etag: &str) -> Self {
+    #[must_use]
+    pub fn object(request: &Request, bytes: &[u8], etag: &str) -> Self {
         if request.header("if-none-match") == Some(etag) {
             return Self::status(304).with("etag", etag);
         }
@@ -88,56 +100,90 @@ impl Answer {
     }
 
     /// With a header.
-    pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
     /// Ending otherwise.
-    pub(super) fn ending(self, end: End) -> Self {
+    #[must_use]
+    pub fn ending(self, end: End) -> Self {
         Self { end, ..self }
     }
 }
 
-/// A listening server; it ends when it is dropped.
-pub(super) struct Server {
-    pub(super) endpoint: String,
+/// A server on a free port of the loopback. Dropping it closes its connections.
+pub struct Scripted {
+    /// Its URL.
+    pub endpoint: String,
     seen: Arc<Mutex<Vec<Request>>>,
-    task: JoinHandle<()>,
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
+impl Scripted {
     /// Answers every request as `script` says, one a connection.
-    pub(super) async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (seen, script) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::new(script));
-        let requests = seen.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(socket, requests.clone(), script.clone()));
-            }
+    ///
+    /// # Panics
+    ///
+    /// When there is no free port.
+    #[must_use]
+    pub fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        listener.set_nonblocking(true).expect("a listener can be non-blocking");
+        let endpoint = format!("http://{}", listener.local_addr().expect("a listener has an address"));
+        let (seen, stop) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::new(Notify::new()));
+        let (requests, stopped, script) = (Arc::clone(&seen), Arc::clone(&stop), Arc::new(script));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, requests, script) => {}
+                    () = stopped.notified() => {}
+                }
+            });
         });
-        Self { endpoint, seen, task }
+        Self { endpoint, seen, stop, thread: Some(thread) }
     }
 
     /// All requests up to now.
-    pub(super) fn requests(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
+    ///
+    /// # Panics
+    ///
+    /// When the script has panicked.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.seen.lock().expect("the script does not panic").clone()
     }
 }
 
-impl Drop for Server {
+impl Drop for Scripted {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(
+    listener: std::net::TcpListener,
+    seen: Arc<Mutex<Vec<Request>>>,
+    script: Arc<impl Fn(&Request) -> Answer + Send + Sync + 'static>,
+) {
+    let listener = TcpListener::from_std(listener).expect("a runtime takes a listener");
+    loop {
+        let (socket, _) = listener.accept().await.expect("connections can be accepted");
+        tokio::spawn(serve(socket, Arc::clone(&seen), Arc::clone(&script)));
     }
 }
 
 async fn serve(mut socket: TcpStream, seen: Arc<Mutex<Vec<Request>>>, script: Arc<impl Fn(&Request) -> Answer>) {
     let Some(head) = read_head(&mut socket).await else { return };
     let request = {
-        let mut seen = seen.lock().unwrap();
+        let mut seen = seen.lock().expect("nobody panics under the lock");
         let request = Request { index: seen.len(), head };
         seen.push(request.clone());
         request
