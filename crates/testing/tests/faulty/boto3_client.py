@@ -36,6 +36,12 @@ def lists(client) -> None:
     page = client.list_objects_v2(Bucket=BUCKET, Prefix="d/", Delimiter="/")
     assert [entry["Key"] for entry in page["Contents"]] == ["d/1", "d/2", "d/<&>"], page
     assert [entry["Prefix"] for entry in page["CommonPrefixes"]] == ["d/e/"], page
+    inside = client.list_objects_v2(Bucket=BUCKET, Prefix="d/e/", Delimiter="/", StartAfter="d/e/")
+    assert [entry["Key"] for entry in inside["Contents"]] == ["d/e/3"] and "CommonPrefixes" not in inside, inside
+    client.put_object(Bucket=BUCKET, Key="d/", Body=b"")
+    folder = client.list_objects_v2(Bucket=BUCKET, Prefix="d/", Delimiter="/", MaxKeys=1)
+    assert [entry["Key"] for entry in folder["Contents"]] == ["d/"] and folder["IsTruncated"], folder
+    client.delete_object(Bucket=BUCKET, Key="d/")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, PaginationConfig={"PageSize": 2})
     found = [entry["Key"] for page in pages for entry in page["Contents"]]
     assert found == sorted([*keys, "a b/ü+c"]), found

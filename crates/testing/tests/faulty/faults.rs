@@ -21,9 +21,18 @@ fn server() -> Faulty {
 
 /// What is seen of one request with this fault. The next one is answered well.
 fn suffered(fault: Fault) -> Seen {
+    suffered_by(fault, |server| get(server, TARGET))
+}
+
+/// The same, where so many bytes come and then nothing.
+fn suffered_in_silence(fault: Fault, bytes: u64) -> Seen {
+    suffered_by(fault, |server| get_until_silence(server, TARGET, bytes))
+}
+
+fn suffered_by(fault: Fault, client: impl Fn(&Faulty) -> Seen) -> Seen {
     let server = server();
     server.script(Matcher::get(PATH), [fault]);
-    let seen = get_until_silence(&server, TARGET);
+    let seen = client(&server);
     let next = get(&server, TARGET);
     assert_eq!((next.status(), next.body.as_slice(), next.ended), (200, BODY, Ended::Closed));
     seen
@@ -76,7 +85,7 @@ fn a_short_body_is_said_to_be_short_but_has_the_checksum_of_the_whole() {
 
 #[test]
 fn a_stalled_body_leaves_the_connection_open() {
-    let seen = suffered(Fault::Stall { after: 3 });
+    let seen = suffered_in_silence(Fault::Stall { after: 3 }, 3);
     assert_eq!((seen.body.as_slice(), seen.ended), (&BODY[..3], Ended::Silent));
 }
 
@@ -130,7 +139,7 @@ fn an_answer_can_have_another_etag_than_its_object() {
 
 #[test]
 fn a_request_is_never_answered() {
-    let seen = suffered(Fault::NeverAnswer);
+    let seen = suffered_in_silence(Fault::NeverAnswer, 0);
     assert_eq!((seen.status(), seen.ended), (0, Ended::Silent));
 }
 

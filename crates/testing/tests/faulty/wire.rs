@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use dunnage_testing::s3::faulty::Faulty;
+use dunnage_testing::census::eventually;
+use dunnage_testing::s3::Faulty;
 
 /// How long an answer may take to begin, and to go on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,25 +47,29 @@ impl Seen {
 
 /// Sends a `GET` for a target such as `/bucket/key`, and waits for the end.
 pub(crate) fn get(server: &Faulty, target: &str) -> Seen {
-    ask(server, &format!("GET {target}"), &[], PATIENCE)
-}
-
-/// The same, where nothing is expected to end the connection.
-pub(crate) fn get_until_silence(server: &Faulty, target: &str) -> Seen {
-    ask(server, &format!("GET {target}"), &[], SILENCE)
+    send(server, &format!("GET {target}"), &[])
 }
 
 /// Sends a request with headers, and waits for the end.
 pub(crate) fn send(server: &Faulty, request: &str, headers: &[(&str, &str)]) -> Seen {
-    ask(server, request, headers, PATIENCE)
+    read(&mut ask(server, request, headers))
 }
 
-fn ask(server: &Faulty, request: &str, headers: &[(&str, &str)], patience: Duration) -> Seen {
+/// Sends the first `GET` of a server, waits until so many bytes of its answer's body were sent, and then for the end or silence.
+pub(crate) fn get_until_silence(server: &Faulty, target: &str, bytes: u64) -> Seen {
+    let mut stream = ask(server, &format!("GET {target}"), &[]);
+    let is_sent = || server.requests().first().is_some_and(|request| request.sent_bytes == bytes);
+    eventually("the bytes are sent", PATIENCE, || is_sent().then_some(()));
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    read(&mut stream)
+}
+
+fn ask(server: &Faulty, request: &str, headers: &[(&str, &str)]) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     write!(stream, "{request} HTTP/1.1\r\nHost: s3\r\nConnection: close\r\n{headers}\r\n").unwrap();
-    read(&mut stream)
+    stream
 }
 
 /// Reads until the connection ends, or is silent for as long as its time limit.

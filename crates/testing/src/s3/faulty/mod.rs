@@ -107,10 +107,14 @@ impl Faulty {
     }
 
     /// Writes an object, into a bucket that is made if need be; its version, if it has one.
+    ///
+    /// # Panics
+    ///
+    /// Never: no bucket is ever removed.
     pub fn put(&self, bucket: &str, key: &str, object: impl Into<Object>) -> Option<String> {
         self.create_bucket(bucket);
         let object = object.into();
-        self.shared.state().put(bucket, key, object).unwrap_or_default()
+        self.shared.state().put(bucket, key, object).expect("buckets stay")
     }
 
     /// Removes an object with all its versions, if it is there.

@@ -1,6 +1,6 @@
 //! What there is in a bucket.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::super::answer::{Answer, Outcome, Refusal};
 use super::super::record::Request;
@@ -17,31 +17,46 @@ pub(super) fn objects(bucket: &Bucket, request: &Request, name: &str) -> Outcome
     let after = request.query("continuation-token").or(request.query("start-after")).unwrap_or_default();
     let most = request.query("max-keys").and_then(|most| most.parse().ok()).unwrap_or(PAGE).min(PAGE);
     let keys = bucket.objects.keys().filter(|key| key.starts_with(prefix) && bucket.newest(key).is_some());
-    let places: BTreeSet<&str> = keys.map(|key| place(key, prefix, delimiter)).filter(|place| *place > after).collect();
-    let page: Vec<&str> = places.iter().take(most).copied().collect();
+    let places = keys.map(|key| place(key, prefix, delimiter)).map(|place| (place.name(), place));
+    let places: BTreeMap<&str, Place<'_>> = places.filter(|(name, _)| *name > after).collect();
+    let page: Vec<Place<'_>> = places.values().take(most).copied().collect();
     let is_truncated = page.len() < places.len();
     let mut list = [element("Name", name), element("Prefix", prefix), element("KeyCount", &page.len().to_string())].concat();
     list += &element("IsTruncated", &is_truncated.to_string());
     if let Some(last) = page.last().filter(|_| is_truncated) {
-        list += &element("NextContinuationToken", last);
+        list += &element("NextContinuationToken", last.name());
     }
-    page.iter().for_each(|place| list += &entry(bucket, place, delimiter));
+    page.iter().for_each(|place| list += &entry(bucket, *place));
     Ok(Answer::xml(200, &format!("<ListBucketResult>{list}</ListBucketResult>")))
 }
 
-/// A key, or what it has in common with others up to the delimiter.
-fn place<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> &'a str {
-    let end = delimiter.and_then(|delimiter| Some(prefix.len() + key[prefix.len()..].find(delimiter)? + delimiter.len()));
-    &key[..end.unwrap_or(key.len())]
+/// A key, or what several keys have in common up to the delimiter.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Common(&'a str),
+    Key(&'a str),
 }
 
-fn entry(bucket: &Bucket, place: &str, delimiter: Option<&str>) -> String {
-    match bucket.newest(place) {
-        Some(object) if delimiter.is_none_or(|delimiter| !place.ends_with(delimiter)) => {
-            let texts = [element("Key", place), element("Size", &object.size().to_string()), element("ETag", &object.etag)];
+impl<'a> Place<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Self::Common(name) | Self::Key(name) => name,
+        }
+    }
+}
+
+fn place<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Place<'a> {
+    let end = delimiter.and_then(|delimiter| Some(prefix.len() + key[prefix.len()..].find(delimiter)? + delimiter.len()));
+    end.map_or(Place::Key(key), |end| Place::Common(&key[..end]))
+}
+
+fn entry(bucket: &Bucket, place: Place<'_>) -> String {
+    match (place, bucket.newest(place.name())) {
+        (Place::Key(key), Some(object)) => {
+            let texts = [element("Key", key), element("Size", &object.size().to_string()), element("ETag", &object.etag)];
             format!("<Contents>{}{}</Contents>", texts.concat(), element("LastModified", &time(object.modified)))
         }
-        _ => format!("<CommonPrefixes>{}</CommonPrefixes>", element("Prefix", place)),
+        _ => format!("<CommonPrefixes>{}</CommonPrefixes>", element("Prefix", place.name())),
     }
 }
 

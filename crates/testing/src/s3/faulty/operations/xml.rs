@@ -26,5 +26,5 @@ pub(super) fn time(time: SystemTime) -> String {
 fn unescaped(text: &str) -> String {
     let plain = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#34;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&#xD;", "\r")];
     let text = plain.iter().fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain));
-    text.replace("&#xA;", "\n").replace("&#x9;", "\t").replace("&amp;", "&")
+    text.replace("&#13;", "\r").replace("&#xA;", "\n").replace("&#10;", "\n").replace("&amp;", "&")
 }
