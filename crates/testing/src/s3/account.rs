@@ -165,10 +165,15 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The time as `20261126T123456Z`.
 fn timestamp() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs();
-    let (days, seconds) = (now / 86_400, now % 86_400);
-    let (year, month, day) = date(days);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    let [year, month, day, hour, minute, second] = calendar(SystemTime::now());
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Year, month, day, hour, minute and second of a time, in UTC.
+pub(super) fn calendar(time: SystemTime) -> [u64; 6] {
+    let seconds = time.duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs();
+    let (year, month, day) = date(seconds / 86_400);
+    [year, month, day, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60]
 }
 
 /// Year, month and day of the Gregorian calendar, so many days after 1 January 1970.

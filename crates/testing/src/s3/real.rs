@@ -137,7 +137,9 @@ fn element(xml: &str, name: &str) -> String {
 fn find_garage() -> Option<PathBuf> {
     let named = std::env::var_os("DUNNAGE_GARAGE").map(PathBuf::from);
     let installed = Path::new(REPOSITORY).join("target/tools/bin/garage");
-    named.into_iter().chain([installed]).find(|path| path.is_file())
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("garage"));
+    named.into_iter().chain([installed]).chain(on_path).find(|path| path.is_file())
 }
 
 /// One node that keeps everything in its folder. Besides S3 it has two ports of its own, one above the other.

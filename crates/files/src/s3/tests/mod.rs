@@ -1,6 +1,7 @@
 //! The client against servers: scripted ones for every fault, real ones for what S3 means.
 
 mod faults;
+mod faulty;
 mod real;
 mod refusals;
 mod servers;
