@@ -5,8 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-GARAGE_VERSION=2.5.0
-
 main() {
   case "${1:-}" in
     build) ready_to_build ;;
