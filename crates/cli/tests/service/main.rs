@@ -14,6 +14,7 @@ mod fleet;
 mod jobs;
 mod lives;
 mod memory;
+mod objects;
 mod operation;
 mod outputs;
 mod refusals;
