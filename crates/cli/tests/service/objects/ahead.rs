@@ -12,7 +12,7 @@ use super::{PATIENCE, body, count, setup};
 /// A job that keeps the only job worker until it is cancelled.
 fn busy(service: &Service, body: &serde_json::Value) -> String {
     let job = service.submit("/input", body);
-    service.wait_for(&job, "it runs", |status| status["message"] == "waiting");
+    service.wait_for(&job, "it runs", |status| status["progress"]["message"] == "waiting");
     job
 }
 

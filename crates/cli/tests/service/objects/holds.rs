@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use dunnage_testing::census::eventually;
 use dunnage_testing::language::Language;
-use dunnage_testing::service::Service;
+use dunnage_testing::service::{Service, vector};
 use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn a_client_that_hangs_up_does_not_take_the_file_from_the_worker() {
     std::fs::write(folder.join("go"), "").unwrap();
     let read = eventually("the script has read", PATIENCE, || std::fs::read_to_string(folder.join("read")).ok());
     assert_eq!(read, (2 * SIZE).to_string());
-    assert_eq!(other.join().unwrap().expect(200)["outputVector"], json!([SIZE as f64]));
+    assert_eq!(vector(&other.join().unwrap()), [SIZE as f64]);
     let copy = std::fs::read(only_copy(&setup)).unwrap();
     assert!(copy == vec![3; SIZE], "now the first has made room");
 }
@@ -86,7 +86,7 @@ fn a_cache_that_is_full_of_files_in_use_says_so() {
     assert!(detail.contains("`--cache-bytes`") && detail.contains("s3://walks/other"), "{detail}");
     assert_eq!(answer.header("retry-after"), Some("1"));
     std::fs::write(folder.join("go"), "").unwrap();
-    assert_eq!(first.join().unwrap().expect(200)["outputVector"], json!([1.0]));
+    assert_eq!(vector(&first.join().unwrap()), [1.0]);
     assert_eq!(service.output(&body(&["other"], json!({}))), [SIZE as f64]);
 }
 

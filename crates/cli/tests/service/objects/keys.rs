@@ -81,8 +81,9 @@ fn a_real_server_tells_what_is_missing() {
     let ask = |address: &str| service.post("/output", &json!({"Files": [address], "Params": {}}));
     ask(&format!("s3://{bucket}/missing")).expect_problem(422, "file_not_found");
     ask("s3://nowhere-at-all/missing").expect_problem(422, "bucket_not_found");
+    drop(service);
     let stranger = setup.environment("AWS_SECRET_ACCESS_KEY", "wrong");
-    let service = stranger.start_with(&["--data-dir", &stranger.folder().join("other").display().to_string()]);
+    let service = stranger.start();
     let answer = service.post("/output", &json!({"Files": [format!("s3://{bucket}/missing")], "Params": {}}));
     answer.expect_problem(503, "s3_credentials_refused");
 }

@@ -13,6 +13,8 @@ use serde_json::json;
 
 use super::{PATIENCE, body, cached, contents, only_copy, setup};
 
+const MIB: usize = 1 << 20;
+
 fn walk() -> Vec<u8> {
     (0..300_000_u32).map(|index| (index % 249) as u8).collect()
 }
@@ -28,22 +30,22 @@ fn part_bytes(setup: &Setup) -> u64 {
 #[test]
 fn a_download_that_a_crash_cut_off_is_never_served() {
     let s3 = Scripted::start(|request| {
-        let end = if request.index == 0 { End::Silence(150_000) } else { End::Whole };
-        Answer::object(request, &walk(), "\"one\"").ending(end)
+        let end = if request.index == 0 { End::Silence(3 * MIB) } else { End::Whole };
+        Answer::object(request, &vec![7; 4 * MIB], "\"one\"").ending(end)
     });
     let setup = setup(&s3.endpoint);
     let service = setup.start();
     let address = service.address();
     let call = dunnage_testing::http::Request::new("POST", "/output").json(&body(&["walk"], json!({"case": "sizes"})));
     let client = std::thread::spawn(move || call.send(address));
-    eventually("half of it has arrived", PATIENCE, || (part_bytes(&setup) >= 100_000).then_some(()));
+    eventually("half of it has arrived", PATIENCE, || (part_bytes(&setup) >= MIB as u64).then_some(()));
     service.kill(PATIENCE);
     assert!(client.join().unwrap().is_err(), "a killed server answers nothing");
     assert!(cached(&setup).iter().any(|path| is_part(path)), "the crash leaves what was being written");
 
     let service = setup.start();
     assert!(!cached(&setup).iter().any(|path| is_part(path)), "it is swept");
-    assert!(contents(&service, "walk") == walk());
+    assert!(contents(&service, "walk") == [7; 4 * MIB]);
     assert_eq!(s3.requests().len(), 2);
 }
 

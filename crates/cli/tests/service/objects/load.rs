@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dunnage_testing::census::eventually;
 use dunnage_testing::language::Language;
 use dunnage_testing::setup::Setup;
 use rand::{Rng, RngExt, SeedableRng};
@@ -38,9 +39,19 @@ fn expected(key: &str) -> Vec<f64> {
 /// The bytes of all files in the cache at one moment: the service stands still meanwhile.
 fn folder_bytes(setup: &Setup, service: &dunnage_testing::service::Service) -> u64 {
     service.pause();
+    eventually("it stands still", super::PATIENCE, || stands_still(service.pid()).then_some(()));
     let bytes = cached(setup).iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
     service.resume();
     bytes
+}
+
+/// Whether every thread of a process is stopped: the signal reaches them one after the other.
+fn stands_still(pid: i32) -> bool {
+    let is_stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('T'))
+    };
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| is_stopped(task.unwrap()))
 }
 
 #[test]
