@@ -21,15 +21,18 @@ def output(files, ctx):
 "#;
 
 const OBJECTS: usize = 2000;
-const REQUESTS: usize = 3000;
+const REQUESTS: usize = 2200;
 const CLIENTS: usize = 16;
 const CAPACITY: u64 = 100 << 20;
 
 fn contents(key: &str) -> Vec<u8> {
     let mut random = rand::rngs::SmallRng::seed_from_u64(key.parse().unwrap());
-    let mut bytes = vec![0; random.random_range(0..=200 << 10)];
+    let mut bytes = [0; 1021];
     random.fill_bytes(&mut bytes);
-    bytes
+    let size = random.random_range(0..=200 << 10);
+    let mut whole = bytes.repeat(size / bytes.len() + 1);
+    whole.truncate(size);
+    whole
 }
 
 fn expected(key: &str) -> Vec<f64> {
