@@ -78,7 +78,7 @@ fn a_rollback_reaches_every_replica_and_no_request_fails(language: Language) {
     train(&setup, &first, json!(1));
     train(&setup, &first, json!(2));
     // Either may have run it, and the other follows.
-    [&first, &second].map(|replica| wait_until_served(&setup, replica, 2.0));
+    [&first, &second].into_iter().for_each(|replica| wait_until_served(&setup, replica, 2.0));
 
     let over = AtomicBool::new(false);
     // About 200 requests a second in all.

@@ -126,13 +126,16 @@ fn a_link_or_a_pipe_in_place_of_a_copy_is_not_followed() {
     assert_eq!(fs::read_to_string(secret.path()).unwrap(), "s".repeat(300_000), "what a link leads to is left alone");
 }
 
+/// What happens to the one file of a cache.
+type Change = (&'static str, fn(&Path));
+
 #[test]
 fn a_copy_that_is_changed_while_the_server_runs_is_not_used() {
     let s3 = super::serving(|_| walk());
     let setup = setup(&s3.endpoint).flags(&["--revalidate", "never"]);
     let service = setup.start();
     assert!(contents(&service, "walk") == walk());
-    let changes: [(&str, fn(&Path)); 4] = [
+    let changes: [Change; 4] = [
         ("an edit", |path| edit(path, |bytes| bytes[7] ^= 1)),
         ("a removal", |path| fs::remove_file(path).unwrap()),
         ("the removal of the folder", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap()),

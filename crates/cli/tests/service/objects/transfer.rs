@@ -104,6 +104,16 @@ fn an_object_replaced_once_while_it_arrives_is_had_as_it_is_then() {
 }
 
 #[test]
+fn a_client_is_told_how_long_s3_wants_to_be_left_alone() {
+    let s3 = Scripted::start(|_| Answer::error(503, "SlowDown").with("retry-after", "42"));
+    let setup = setup(&s3.endpoint);
+    let answer = sizes(&setup.start(), &["walk"]);
+    answer.expect_problem(503, "s3_throttled");
+    assert_eq!(answer.header("retry-after"), Some("42"));
+    assert_eq!(s3.requests().len(), 1, "that is longer than a request is tried again");
+}
+
+#[test]
 fn nobody_who_listens_is_told_too() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let setup = setup(&format!("http://127.0.0.1:{port}")).flags(&["--max-attempts", "2"]);
