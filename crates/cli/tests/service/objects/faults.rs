@@ -35,7 +35,7 @@ const FINAL: [Fault; 13] = [
     fault("without-length", "s3_unavailable", 503, 1),
 ];
 
-/// Those that the object itself is to blame for, so that a job that names it ends at once.
+/// Those of them that do not pass, so that a job ends at once. The next two may be another object's the next time.
 const OF_THE_OBJECT: usize = 8;
 
 fn refuse(request: &Request, trap: &str) -> Answer {
@@ -96,6 +96,18 @@ fn a_job_whose_object_is_wrong_ends_at_once_and_names_it() {
         assert_eq!((&status["state"], &status["attempt"]), (&json!("error"), &json!(1)), "{status}");
         assert!(status["error"]["message"].as_str().unwrap().contains(&address(key)), "{status}");
         assert_eq!(count(&s3, key), *requests, "{key}");
+    }
+}
+
+#[test]
+fn a_job_whose_object_may_be_right_the_next_time_is_tried_again() {
+    let s3 = Scripted::start(move |request| refuse(request, ""));
+    let setup = setup(&s3.endpoint).flags(&["--max-attempts", "2", "--prefetch", "0"]);
+    let service = setup.start();
+    for Fault { key, code, requests, .. } in &FINAL[OF_THE_OBJECT..OF_THE_OBJECT + 2] {
+        let status = service.ended(&service.submit("/input", &body(&[key], json!({}))));
+        assert_eq!((&status["error"]["code"], &status["attempt"]), (&json!(code), &json!(2)), "{status}");
+        assert_eq!(count(&s3, key), 2 * requests, "{key}");
     }
 }
 
