@@ -17,6 +17,7 @@ mod jobs;
 mod lives;
 mod memory;
 mod mutations;
+mod objects;
 mod operation;
 mod outputs;
 mod recycling;

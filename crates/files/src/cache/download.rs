@@ -162,7 +162,8 @@ impl Download {
     fn bytes_needed(&self, info: &ObjectInfo, about: &About) -> Result<u64, FileProblem> {
         let settings = &self.shared.settings;
         let size = info.size;
-        if size > settings.max_file {
+        // Where nobody limits objects, it is the cache that does.
+        if size > settings.max_file && settings.max_file < settings.capacity {
             return Err(FileProblem::TooLarge { size, limit: settings.max_file, flag: MAX_FILE_FLAG });
         }
         let beside = about.to_bytes().map_err(|error| disk(error.into()))?.len() as u64;

@@ -42,10 +42,11 @@ impl Breaker {
         Err(remaining.max(FIRST_PAUSE))
     }
 
-    /// For how long nobody passes yet; `None` when it is closed, or one may try.
+    /// For how long nobody passes yet, because nobody may try or somebody does; `None` when it is closed, or one may try.
     pub(super) fn open_for(&self) -> Option<Duration> {
-        let until = self.lock().open_until?;
-        Some(until.saturating_duration_since(Instant::now())).filter(|remaining| !remaining.is_zero())
+        let state = self.lock();
+        let remaining = state.open_until?.saturating_duration_since(Instant::now());
+        if state.probing { Some(remaining.max(FIRST_PAUSE)) } else { Some(remaining).filter(|remaining| !remaining.is_zero()) }
     }
 
     fn pass(&self, probe: bool) -> Pass {
@@ -149,8 +150,10 @@ mod tests {
         let breaker = Breaker::default();
         fail(&breaker, THRESHOLD);
         tokio::time::advance(FIRST_PAUSE).await;
+        assert_eq!(breaker.open_for(), None);
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err());
+        assert_eq!(breaker.open_for(), Some(FIRST_PAUSE), "the others do not pass yet");
         probe.succeeded();
         assert!(breaker.admit().is_ok());
         fail(&breaker, THRESHOLD - 1);

@@ -9,6 +9,9 @@ use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use super::unanswered::{is_connecting, meaning};
 use crate::FileProblem;
 
+/// For how long S3 may ask to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
 /// Why a request failed, by what helps.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -112,7 +115,7 @@ impl<'a> Answer<'a> {
     }
 
     fn throttled(&self) -> Failure {
-        Failure::Passing(FileProblem::Throttled, self.retry_after())
+        Failure::Passing(FileProblem::Throttled(self.retry_after()), self.retry_after())
     }
 
     fn credentials(&self, reason: &str) -> FileProblem {
@@ -134,7 +137,8 @@ impl<'a> Answer<'a> {
     }
 
     fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after")?.parse().ok().map(Duration::from_secs)
+        let seconds = self.header("retry-after")?.parse().ok()?;
+        Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
     }
 
     fn message_names(&self, words: &str) -> bool {
@@ -186,9 +190,9 @@ mod tests {
             (304, "", "Unchanged".to_owned()),
             (412, "PreconditionFailed", "Changed".to_owned()),
             (416, "InvalidRange", "Changed".to_owned()),
-            (503, "SlowDown", "Passing(Throttled, None)".to_owned()),
-            (503, "", "Passing(Throttled, None)".to_owned()),
-            (429, "", "Passing(Throttled, None)".to_owned()),
+            (503, "SlowDown", "Passing(Throttled(None), None)".to_owned()),
+            (503, "", "Passing(Throttled(None), None)".to_owned()),
+            (429, "", "Passing(Throttled(None), None)".to_owned()),
             (400, "RequestTimeout", "Passing(Stalled, None)".to_owned()),
             (500, "InternalError", "Passing(Unavailable(\"it answers with status 500\"), None)".to_owned()),
             (502, "", "Passing(Unavailable(\"it answers with status 502\"), None)".to_owned()),
@@ -234,7 +238,9 @@ mod tests {
 
     #[test]
     fn s3_says_when_to_try_again() {
-        assert_eq!(meaning(503, "SlowDown", &[("retry-after", "7")], ""), "Passing(Throttled, Some(7s))");
-        assert_eq!(meaning(503, "SlowDown", &[("retry-after", "soon")], ""), "Passing(Throttled, None)");
+        assert_eq!(meaning(503, "SlowDown", &[("retry-after", "7")], ""), "Passing(Throttled(Some(7s)), Some(7s))");
+        let for_ever = [("retry-after", "18446744073709551615")];
+        assert_eq!(meaning(503, "SlowDown", &for_ever, ""), "Passing(Throttled(Some(3600s)), Some(3600s))");
+        assert_eq!(meaning(503, "SlowDown", &[("retry-after", "soon")], ""), "Passing(Throttled(None), None)");
     }
 }

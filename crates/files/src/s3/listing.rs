@@ -133,7 +133,7 @@ impl Bucket {
     fn removal_error(&self, error: &aws_sdk_s3::types::Error) -> FileError {
         let problem = match error.code() {
             Some("AccessDenied") => FileProblem::Denied,
-            Some("SlowDown") => FileProblem::Throttled,
+            Some("SlowDown") => FileProblem::Throttled(None),
             code => FileProblem::Unavailable(format!("it does not remove the object (`{}`)", code.unwrap_or("without a code"))),
         };
         FileError { address: self.address_of(error.key().unwrap_or_default().to_owned()), problem }

@@ -156,7 +156,7 @@ impl From<Refusal> for FileProblem {
 fn tell(pass: Pass, problem: Option<&FileProblem>) {
     match problem {
         Some(
-            FileProblem::Throttled
+            FileProblem::Throttled(_)
             | FileProblem::Stalled
             | FileProblem::Unavailable(_)
             | FileProblem::Truncated

@@ -67,7 +67,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(folder.path(), "tests".parse().unwrap(), StateLimits::default()).unwrap();
         let (id, kind, params) = (JobId::random(), JobKind::Train, JsonObject::new());
-        let job = NewJob { id, kind, params, files: Vec::new(), key: None, idempotency: None, callback: None, max_attempts: 1 };
+        let (key, idempotency, callback, output_uri) = (None, None, None, None);
+        let job = NewJob { id, kind, params, files: Vec::new(), key, idempotency, callback, output_uri, max_attempts: 1 };
         store.enqueue(job).await.unwrap();
         let lease = store.claim(ReplicaId::random(), 1, Terms { lease: LEASE, limit: LEASE }).await.unwrap()[0].lease;
         for artifact in ["ready", "bad", "served"] {

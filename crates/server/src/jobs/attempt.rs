@@ -161,7 +161,8 @@ fn unfetched(app: &App, job: &Job, failure: &FileError, host: &JobHost) -> Endin
     let error = JobError { code, message: failure.to_string(), traceback: None };
     host.say(LogLevel::Error, error.message.clone());
     if failure.problem.is_transient() {
-        Ending::Finish(Finish::Retry { error, after: backoff(job.attempt) })
+        let after = backoff(job.attempt).max(failure.problem.retry_after().unwrap_or_default());
+        Ending::Finish(Finish::Retry { error, after })
     } else {
         Ending::Finish(Finish::Failed(error))
     }

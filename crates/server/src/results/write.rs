@@ -151,7 +151,7 @@ mod tests {
     async fn a_result_is_written_when_storage_is_back() {
         let (_interrupt, interrupts) = watch::channel(Interrupt::None);
         let mut problems =
-            vec![FileProblem::Throttled, FileProblem::Stalled, FileProblem::Unavailable("it answered 503".to_owned())];
+            vec![FileProblem::Throttled(None), FileProblem::Stalled, FileProblem::Unavailable("it answered 503".to_owned())];
         let written = put(&interrupts, || {
             let outcome = problems.pop().map_or(Ok(()), |problem| Err(failure(problem)));
             async { outcome }
@@ -219,7 +219,7 @@ mod tests {
             if last {
                 interrupt.send_replace(Interrupt::Kill);
             }
-            async { Err(failure(FileProblem::Throttled)) }
+            async { Err(failure(FileProblem::Throttled(None))) }
         });
         assert!(matches!(away.await, Err(Unwritten::Killed)));
         assert!(begin.elapsed() < Duration::from_mins(2), "{:?}", begin.elapsed());

@@ -32,7 +32,7 @@ async fn five_hundred_who_want_a_cold_object_cause_one_download() {
 async fn a_failure_is_shared_by_all_and_not_remembered() {
     let setup = Setup::new(|_| {});
     setup.s3.put(&object("a"), "a", "\"1\"");
-    setup.s3.fail(Some(FileProblem::Throttled));
+    setup.s3.fail(Some(FileProblem::Throttled(None)));
     setup.s3.open_questions(false);
     let waiters: Vec<_> = (0..20).map(|_| setup.begin(&object("a"), Urgency::Wanted)).collect();
     while setup.cache.shared.state().flights.get(&object("a")).is_none_or(|flight| flight.waiters() < 20) {
@@ -40,7 +40,7 @@ async fn a_failure_is_shared_by_all_and_not_remembered() {
     }
     setup.s3.open_questions(true);
     for waiter in waiters {
-        assert!(matches!(waiter.await.unwrap(), Err(FileProblem::Throttled)));
+        assert!(matches!(waiter.await.unwrap(), Err(FileProblem::Throttled(_))));
     }
     assert_eq!(setup.s3.asked(), 1);
     setup.s3.fail(None);

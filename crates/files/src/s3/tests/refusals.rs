@@ -49,9 +49,9 @@ async fn what_never_helps_is_asked_once() {
 async fn what_may_pass_is_tried_again_a_few_times() {
     let html = Answer { body: b"<html>Bad Gateway</html>".to_vec(), ..Answer::status(502).with("content-type", "text/html") };
     let table = [
-        (Answer::error(503, "SlowDown"), "Throttled"),
+        (Answer::error(503, "SlowDown"), "Throttled(None)"),
         (Answer::error(500, "InternalError"), "Unavailable(\"it answers with status 500\")"),
-        (Answer::status(429), "Throttled"),
+        (Answer::status(429), "Throttled(None)"),
         (html, "Unavailable(\"it answers with status 502\")"),
     ];
     for (answer, expected) in table {
@@ -71,7 +71,7 @@ async fn s3_is_not_asked_sooner_than_it_wants() {
     fetch(&client(settings(&server.endpoint)), &object("bucket", "key")).await.unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
     let (server, start) = (refusing(Answer::error(503, "SlowDown").with("retry-after", "60"), 1).await, Instant::now());
-    assert!(matches!(problem(&server).await, FileProblem::Throttled));
+    assert!(matches!(problem(&server).await, FileProblem::Throttled(_)));
     assert!(start.elapsed() < Duration::from_secs(1), "a minute is too long to wait");
 }
 

@@ -144,7 +144,7 @@ async fn an_outage_is_waited_out_for_an_hour() {
     let site = Site::with(&bucket);
     let artifacts = site.open();
     let name = trained(&artifacts, lease(), "1").await;
-    bucket.fail_puts(|_| Some(FileProblem::Throttled));
+    bucket.fail_puts(|_| Some(FileProblem::Throttled(None)));
     let begin = Instant::now();
     let error = artifacts.upload(&name).await.unwrap_err();
     assert!(matches!(&error, UploadError::Storage(error) if error.problem.is_transient()), "{error}");
