@@ -206,6 +206,9 @@ pub enum ServeError {
     /// A folder for files cannot be used.
     #[error(transparent)]
     Files(#[from] dunnage_files::OpenError),
+    /// The bucket cannot be used.
+    #[error("the bucket cannot be used (`--bucket`): {0}")]
+    Bucket(#[source] dunnage_files::FileError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_files::{CacheSettings, Files, FilesSettings, S3Settings};
+use dunnage_files::{Bucket, CacheSettings, FileProblem, Files, FilesSettings, S3Settings};
 use dunnage_store::{BUSY_TIMEOUT, FolderLock, PostgresSettings, PostgresStore, SqliteStore, StateLimits, Store};
 use dunnage_types::ReplicaId;
 
 use crate::artifacts::{self, ArtifactLimits, Artifacts, RemoteArtifacts};
 use crate::config::{Config, DatabaseConfig};
+use crate::problem::chain;
 use crate::serve::ServeError;
 use crate::uploads;
 
@@ -17,6 +18,8 @@ use crate::uploads;
 const SHARED_SWEEP_AGE: Duration = Duration::from_hours(24);
 /// How long a file waits for room in the cache when everything in it is in use.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the start waits for the bucket to answer.
+const BUCKET_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a database that does not answer is waited for at the start; it may be starting as well.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,7 +40,10 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
     let artifacts = open_artifacts(config, &data_dir.join("artifacts").join(name), replica)?;
     let files = Files::open(files_settings(config, data_dir.join("uploads").join(name)))?;
     let artifacts = match files.bucket() {
-        Some(bucket) => artifacts.shared_in(RemoteArtifacts::new(Arc::new(bucket.clone()), &config.service.name)),
+        Some(bucket) => {
+            check(bucket).await?;
+            artifacts.shared_in(RemoteArtifacts::new(Arc::new(bucket.clone()), &config.service.name))
+        }
         None => artifacts,
     };
     let store = open_store(config, lock).await?;
@@ -45,6 +51,24 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
     uploads::sweep_local(&*store, &files, age).await?;
     sweep_artifacts(&*store, &artifacts, age).await?;
     Ok(Storage { store, files, artifacts })
+}
+
+/// Refuses a bucket that cannot be used and will not be by waiting. One that is only away for now is waited for by those who need it.
+async fn check(bucket: &Bucket) -> Result<(), ServeError> {
+    match tokio::time::timeout(BUCKET_PATIENCE, bucket.check()).await {
+        Ok(Err(error)) if !error.problem.is_transient() || matches!(error.problem, FileProblem::Credentials(_)) => {
+            Err(ServeError::Bucket(error))
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(error = %chain(&error), "the bucket is not available now");
+            Ok(())
+        }
+        Err(_) => {
+            tracing::warn!("the bucket does not answer now");
+            Ok(())
+        }
+        Ok(Ok(())) => Ok(()),
+    }
 }
 
 fn open_artifacts(config: &Config, folder: &Path, replica: ReplicaId) -> Result<Artifacts, ServeError> {

@@ -171,6 +171,28 @@ impl Setup {
         service
     }
 
+    /// Like [`Setup::start`], with a data folder of its own: a replica that shares none.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::start`] does.
+    pub fn start_apart(&self, data_dir: &str) -> Service {
+        let service = self.launch_apart(data_dir);
+        eventually("the service is ready", START_PATIENCE, || (service.get("/healthz/ready").status == 200).then_some(()));
+        service
+    }
+
+    /// Like [`Setup::launch`], with a data folder of its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::launch`] does.
+    #[must_use]
+    pub fn launch_apart(&self, data_dir: &str) -> Service {
+        let mark = next_mark();
+        Service::spawn(&mut self.command_in(&self.folder().join(data_dir), &mark), mark)
+    }
+
     /// Starts a service and waits until it listens.
     ///
     /// # Panics
@@ -207,6 +229,10 @@ impl Setup {
     }
 
     fn command(&self, mark: &str) -> Command {
+        self.command_in(&self.data_dir(), mark)
+    }
+
+    fn command_in(&self, data_dir: &Path, mark: &str) -> Command {
         require_built(&self.binary);
         let mut command = Command::new(&self.binary);
         let own_settings = |name: &OsStr| name.as_encoded_bytes().starts_with(b"DUNNAGE_");
@@ -218,7 +244,7 @@ impl Setup {
             .arg("serve")
             .arg(&self.script)
             .args(["--port", &self.port.to_string(), "--log-format", "json", "--log-level", "debug"])
-            .args(["--data-dir".as_ref(), self.data_dir().as_os_str()])
+            .args(["--data-dir".as_ref(), data_dir.as_os_str()])
             .args(&self.flags)
             .current_dir(self.folder())
             .env_remove("VIRTUAL_ENV")

@@ -8,6 +8,7 @@ mod listener;
 mod api;
 mod artifacts;
 mod behaviours;
+mod bucket;
 mod callbacks;
 mod confines;
 mod crashes;
