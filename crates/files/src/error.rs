@@ -81,7 +81,10 @@ pub enum FileProblem {
     /// S3 sent nothing, or next to nothing, for too long.
     #[error("S3 stopped sending")]
     Stalled,
-    /// S3 cannot be reached, or fails.
+    /// S3 cannot be reached: no answer came at all.
+    #[error("S3 cannot be reached: {0}")]
+    Unreachable(String),
+    /// S3 fails.
     #[error("S3 is not available: {0}")]
     Unavailable(String),
     /// S3 has failed so often just now that it is not asked; when to try again.
@@ -110,7 +113,7 @@ impl FileProblem {
     /// waits instead of using up its attempts.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::BreakerOpen(_) | Self::CacheDisk(_) | Self::CacheFull | Self::Credentials(_))
+        matches!(self, Self::Unreachable(_) | Self::BreakerOpen(_) | Self::CacheDisk(_) | Self::CacheFull | Self::Credentials(_))
     }
 
     /// How long to wait before the same file is asked for again, if that is known.

@@ -35,7 +35,7 @@ pub(crate) fn code(problem: &FileProblem) -> Code {
         FileProblem::TooLargeTogether { .. } => Code::FilesTooLarge,
         FileProblem::Throttled(_) => Code::S3Throttled,
         FileProblem::Stalled => Code::S3Stalled,
-        FileProblem::Unavailable(_) | FileProblem::BreakerOpen(_) => Code::S3Unavailable,
+        FileProblem::Unreachable(_) | FileProblem::Unavailable(_) | FileProblem::BreakerOpen(_) => Code::S3Unavailable,
         FileProblem::Credentials(_) => Code::S3CredentialsRefused,
         FileProblem::WrongRegion(_) => Code::S3RegionWrong,
         FileProblem::CacheFull => Code::CacheFull,
@@ -46,5 +46,12 @@ pub(crate) fn code(problem: &FileProblem) -> Code {
 
 /// Whether somebody who runs the server should look into it.
 fn blames_us(problem: &FileProblem) -> bool {
-    matches!(problem, FileProblem::Io(_) | FileProblem::CacheDisk(_) | FileProblem::Credentials(_) | FileProblem::Unavailable(_))
+    matches!(
+        problem,
+        FileProblem::Io(_)
+            | FileProblem::CacheDisk(_)
+            | FileProblem::Credentials(_)
+            | FileProblem::Unreachable(_)
+            | FileProblem::Unavailable(_)
+    )
 }

@@ -131,7 +131,9 @@ fn a_file_that_came_with_a_job_is_read_by_whichever_replica_runs_it(language: La
         assert_eq!(ended["result"]["contents"], json!([contents]), "{ended}");
         assert!(ended["result"]["paths"][0].as_str().unwrap().ends_with(".csv"), "{ended}");
     }
-    eventually("nothing is left in the bucket", LAG, || Server::shared().keys(&bucket, "service/uploads/").is_empty().then_some(()));
+    eventually("nothing is left in the bucket", LAG, || {
+        Server::shared().keys(&bucket, "service/uploads/").is_empty().then_some(())
+    });
     for data_dir in ["first", "second"] {
         let left = fs::read_dir(setup.folder().join(data_dir).join("uploads/files")).unwrap().count();
         assert_eq!(left, 0, "nothing is left on the disk of the {data_dir}");
@@ -177,7 +179,10 @@ fn a_result_that_may_not_be_written_fails_its_job() {
     let mut body = setup.body(json!({"value": 4}));
     body["OutputUri"] = json!("s3://no-such-bucket-here/a.json");
     let ended = service.ended(&service.submit("/train", &body));
-    assert_eq!((&ended["state"], &ended["error"]["code"], &ended["attempt"]), (&json!("error"), &json!("output_not_written"), &json!(1)));
+    assert_eq!(
+        (&ended["state"], &ended["error"]["code"], &ended["attempt"]),
+        (&json!("error"), &json!("output_not_written"), &json!(1))
+    );
     assert_eq!(service.get("/models").expect(200)["active"], Value::Null, "no version was made active");
 }
 

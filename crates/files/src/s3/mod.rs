@@ -158,6 +158,7 @@ fn tell(pass: Pass, problem: Option<&FileProblem>) {
         Some(
             FileProblem::Throttled(_)
             | FileProblem::Stalled
+            | FileProblem::Unreachable(_)
             | FileProblem::Unavailable(_)
             | FileProblem::Truncated
             | FileProblem::BreakerOpen(_),

@@ -30,7 +30,7 @@ pub(super) fn meaning(error: &(dyn Error + 'static)) -> Failure {
     } else {
         "the connection to it broke"
     };
-    Failure::Passing(FileProblem::Unavailable(reason.to_owned()), None)
+    Failure::Passing(FileProblem::Unreachable(reason.to_owned()), None)
 }
 
 fn without_credentials(error: &CredentialsError) -> Failure {

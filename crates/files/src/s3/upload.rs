@@ -155,7 +155,7 @@ impl Upload {
         };
         match self.s3.send_alone(&self.bucket, complete).await {
             // It may have succeeded although the answer was lost or is strange: then the object is there, and the upload is gone.
-            Err(FileProblem::Missing | FileProblem::Stalled | FileProblem::Unavailable(_))
+            Err(FileProblem::Missing | FileProblem::Stalled | FileProblem::Unreachable(_) | FileProblem::Unavailable(_))
                 if self.is_there(size, &checksum).await? => {}
             outcome => drop(outcome?),
         }

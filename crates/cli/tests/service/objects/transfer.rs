@@ -3,14 +3,17 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use dunnage_testing::census::eventually;
 use dunnage_testing::s3::Scripted;
 use dunnage_testing::s3::scripted::{Answer, End, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{address, body, contents, count, key, setup, sizes};
 
 /// How often one request is sent when it fails each time.
 const TRIES: usize = 4;
+/// How soon a job is told why it waits.
+const LAG: Duration = Duration::from_secs(20);
 const STALL: [&str; 2] = ["--fetch-stall", "300ms"];
 
 fn walk() -> Vec<u8> {
@@ -121,8 +124,12 @@ fn nobody_who_listens_is_told_too() {
     let detail = sizes(&service, &["walk"]).expect_problem(503, "s3_unavailable");
     assert!(detail.contains("the connection was refused") && detail.contains(&address("walk")), "{detail}");
     assert!(!detail.contains(&port.to_string()), "clients are not told where S3 is: {detail}");
-    let status = service.ended(&service.submit("/input", &body(&["walk"], json!({}))));
-    assert_eq!((&status["error"]["code"], &status["attempt"]), (&json!("s3_unavailable"), &json!(2)), "{status}");
+    let job = service.submit("/input", &body(&["walk"], json!({})));
+    let told = |line: &Value| line["message"].as_str().is_some_and(|message| message.contains("the job waits"));
+    eventually("the job is told why it waits", LAG, || service.job_log(&job).iter().any(told).then_some(()));
+    let status = service.status(&job);
+    assert_eq!((&status["status"], &status["error"]), (&json!("running"), &Value::Null), "{status}");
+    assert!(status["attempt"].as_u64().unwrap() <= 1, "an attempt that found nobody is not charged: {status}");
 }
 
 #[test]

@@ -23,14 +23,14 @@ async fn closed_port() -> u16 {
 async fn a_refused_connection_is_tried_again_and_then_reported() {
     let endpoint = format!("http://127.0.0.1:{}", closed_port().await);
     let (problem, elapsed) = problem(settings(&endpoint)).await;
-    assert!(matches!(&problem, FileProblem::Unavailable(text) if text == "the connection was refused"), "{problem:?}");
+    assert!(matches!(&problem, FileProblem::Unreachable(text) if text == "the connection was refused"), "{problem:?}");
     assert!(elapsed > Duration::from_secs(1) && elapsed < Duration::from_secs(5), "{elapsed:?}");
 }
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_reported_without_the_name() {
     let (problem, _) = problem(S3Settings { retries: 0, ..settings("http://nowhere.invalid") }).await;
-    assert!(matches!(&problem, FileProblem::Unavailable(text) if text == "its name cannot be resolved"), "{problem:?}");
+    assert!(matches!(&problem, FileProblem::Unreachable(text) if text == "its name cannot be resolved"), "{problem:?}");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_server_that_does_not_speak_tls_is_reported() {
     });
     let (problem, _) = problem(S3Settings { retries: 0, ..settings(&endpoint) }).await;
     server.abort();
-    assert!(matches!(&problem, FileProblem::Unavailable(text) if text == "no TLS connection can be made to it"), "{problem:?}");
+    assert!(matches!(&problem, FileProblem::Unreachable(text) if text == "no TLS connection can be made to it"), "{problem:?}");
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn an_outage_opens_the_breaker_and_nobody_asks_for_a_while() {
     let endpoint = format!("http://127.0.0.1:{}", closed_port().await);
     let s3 = client(S3Settings { retries: 0, ..settings(&endpoint) });
     for _ in 0..5 {
-        assert!(matches!(fetch(&s3, &object("bucket", "key")).await, Err(FileProblem::Unavailable(_))));
+        assert!(matches!(fetch(&s3, &object("bucket", "key")).await, Err(FileProblem::Unreachable(_))));
     }
     assert!(s3.breaker_open().is_some());
     assert!(matches!(fetch(&s3, &object("bucket", "key")).await, Err(FileProblem::BreakerOpen(_))));
