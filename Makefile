@@ -25,7 +25,7 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 	@tools/setup.sh bench
-	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --s3 garage -- \
+	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --s3 memory -- \
 		.venv-bench/bin/python bench/s3/compare.py --dunnage $(TARGET)/release/dunnage
 
 test: lint ## all checks and tests, as CI runs them

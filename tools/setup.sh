@@ -10,7 +10,7 @@ main() {
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
     s3) ready_to_build; ready_to_test; install_garage ;;
-    bench) ready_to_build; ready_to_test; install_garage; make_bench_venv ;;
+    bench) ready_to_build; make_bench_venv ;;
     *) fail "usage: tools/setup.sh build|test|s3|bench" ;;
   esac
 }

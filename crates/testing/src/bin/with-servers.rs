@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::{Parser, ValueEnum};
 use dunnage_testing::postgres::Cluster;
-use dunnage_testing::s3::Server;
+use dunnage_testing::s3::{Account, Faulty, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,30 @@ enum Kind {
     Moto,
     /// In Rust; `tools/setup.sh s3` installs it
     Garage,
+    /// The tests' own, which keeps objects in memory and checks no signatures: faster than any other, for measurements
+    Memory,
+}
+
+/// A server, and the bucket that it has.
+enum Started {
+    Real(Server),
+    Memory(Faulty),
+}
+
+impl Started {
+    fn account(&self) -> Account {
+        match self {
+            Self::Real(server) => Account::clone(server),
+            Self::Memory(server) => server.account(),
+        }
+    }
+
+    fn bucket(&self) -> &'static str {
+        match self {
+            Self::Real(server) => server.first_bucket(),
+            Self::Memory(_) => "dunnage",
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -46,7 +70,7 @@ fn main() -> ExitCode {
         command.env("DATABASE_URL", cluster.database());
     }
     if let Some(server) = &server {
-        command.envs(server.environment()).env("DUNNAGE_TEST_BUCKET", server.first_bucket());
+        command.envs(server.account().environment()).env("DUNNAGE_TEST_BUCKET", server.bucket());
     }
     match run(command) {
         Ok(status) => exit_code(status),
@@ -86,12 +110,17 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-fn start(kind: Kind) -> Server {
+fn start(kind: Kind) -> Started {
     match kind {
-        Kind::Moto => Server::moto(),
-        Kind::Garage => Server::garage().unwrap_or_else(|| {
+        Kind::Moto => Started::Real(Server::moto()),
+        Kind::Garage => Started::Real(Server::garage().unwrap_or_else(|| {
             eprintln!("garage is not installed; run `tools/setup.sh s3`");
             std::process::exit(1)
-        }),
+        })),
+        Kind::Memory => {
+            let server = Faulty::start();
+            server.create_bucket("dunnage");
+            Started::Memory(server)
+        }
     }
 }
