@@ -126,7 +126,12 @@ def one_round(server, folder, bucket, key, digest):
         else:
             path = folder / "fetched"
             started = time.monotonic()
-            clients()[name](bucket, key, path)
+            try:
+                clients()[name](bucket, key, path)
+            except Exception as error:  # whatever a client raises, the others are still measured
+                print(f"{name} cannot fetch the object from this server: {error}", flush=True)
+                path.unlink(missing_ok=True)
+                continue
             times[name] = time.monotonic() - started
             check(name, path, digest)
     print("round:", ", ".join(f"{name} {seconds:.2f} s" for name, seconds in sorted(times.items())), flush=True)
@@ -141,7 +146,8 @@ def check(name, path, digest):
 
 
 def report(arguments, rounds, memory):
-    medians = {name: median(times[name] for times in rounds) for name in rounds[0]}
+    whole = [name for name in rounds[0] if all(name in times for times in rounds)]
+    medians = {name: median(times[name] for times in rounds) for name in whole}
     best = min((name for name in medians if name != OURS), key=medians.get)
     print(f"\n{arguments.size} MiB, median of {arguments.rounds} rounds")
     for name, seconds in sorted(medians.items(), key=lambda item: item[1]):
