@@ -3,6 +3,7 @@
 //! [`run`] starts everything a [`Config`] describes and ends when its stop signal does; [`check()`] only loads the script.
 //! Begin reading at `serve`, which is the wiring; `routes` holds the HTTP side, `jobs` and `callbacks` the other.
 
+mod access;
 mod app;
 mod artifacts;
 mod callbacks;
@@ -26,9 +27,12 @@ mod submission;
 mod tree;
 mod versions;
 
+pub use access::{AccessError, InvalidScopes, InvalidTokens, Scope, Scopes, TlsConfig, Tokens, random_token};
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
-pub use config::{CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+pub use config::{
+    AccessConfig, CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig,
+};
 pub use dunnage_store::{Migrated, migrate};
 pub use problem::{Code, Problem};
 pub use serve::{ServeError, run};

@@ -5,8 +5,11 @@
 
 mod listener;
 
+mod access;
 mod api;
+mod browsers;
 mod callbacks;
+mod canaries;
 mod crashes;
 mod events;
 mod fleet;
@@ -17,4 +20,5 @@ mod operation;
 mod outputs;
 mod refusals;
 mod surroundings;
+mod tls;
 mod versions;

@@ -59,7 +59,7 @@ fn require_worker(app: &App) -> Result<(), Problem> {
         return Ok(());
     }
     let reason = status.last_error.unwrap_or_else(|| "the script is being loaded".to_owned());
-    Err(Problem::new(Code::WorkerUnavailable, reason))
+    Err(Problem::no_worker(reason))
 }
 
 fn ok() -> HttpResponse {

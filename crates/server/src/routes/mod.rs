@@ -16,6 +16,8 @@ use actix_web::{Resource, Route, guard, web};
 use dunnage_files::ReadyFile;
 use dunnage_protocol::Functions;
 
+#[cfg(test)]
+pub(crate) use self::openapi::ApiDocument;
 pub(crate) use self::status::StatusBody;
 use crate::app::App;
 use crate::problem::{Code, Problem};
