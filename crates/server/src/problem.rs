@@ -259,6 +259,11 @@ impl Problem {
         Self { allow: Some(allowed), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
+    /// There is nothing at the path that was asked for.
+    pub(crate) fn unknown_path() -> Self {
+        Self::new(Code::UnknownPath, "see `/openapi.json` for what there is")
+    }
+
     /// The same, with a better guess than its code's of when to try again.
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }

@@ -91,10 +91,7 @@ impl Client {
         let url = format!("{}{path}", self.base);
         let request = Request::builder().method(method).uri(&url);
         let request = self.authorization.iter().fold(request, |request, text| request.header("authorization", text));
-        let sent = headers(request)
-            .body(body)
-            .map_err(ureq::Error::from)
-            .and_then(|request| request.with_agent(&self.agent).run());
+        let sent = headers(request).body(body).map_err(ureq::Error::from).and_then(|request| request.with_agent(&self.agent).run());
         let answered = sent.and_then(|response| read(response, url.clone()));
         match answered {
             Ok(answer) if (200..300).contains(&answer.status) => Ok(answer),

@@ -47,7 +47,8 @@ impl Serve {
             let name = config.service.name.to_string();
             let is_watched = logging::is_pretty(self.settings.logs.log_format) && io::stderr().is_terminal();
             let door = Door { scheme: scheme(&config), has_tokens: self.settings.access.has_tokens() };
-            let listening = move |address| if is_watched { eprintln!("{}", welcome(&name, &door, address)) } else { log(&name, address) };
+            let listening =
+                move |address| if is_watched { eprintln!("{}", welcome(&name, &door, address)) } else { log(&name, address) };
             dunnage_server::run(config, listening, stop).await?;
             Ok(ExitCode::SUCCESS)
         })

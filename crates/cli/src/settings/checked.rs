@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use dunnage_server::{AccessConfig, CallbackSecret, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+use dunnage_server::{
+    AccessConfig, CallbackSecret, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig,
+};
 use dunnage_types::ServiceName;
 use rustix::fs::{Access, access};
 
@@ -63,7 +65,8 @@ impl Settings {
     pub(crate) fn to_check_config(&self) -> Result<Config, Problems> {
         let mut harmless = self.clone();
         harmless.http.allow_anonymous = true;
-        harmless.access = AccessSettings { token_file: None, tokens: None, tls_cert: None, tls_key: None, allowed_origin: Vec::new() };
+        harmless.access =
+            AccessSettings { token_file: None, tokens: None, tls_cert: None, tls_key: None, allowed_origin: Vec::new() };
         harmless.storage.data_dir = Some(std::env::temp_dir());
         harmless.to_config()
     }

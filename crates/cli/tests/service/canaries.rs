@@ -20,7 +20,7 @@ in_both_languages!(no_secret_comes_out_and_strangers_see_no_inside);
 const PATIENCE: Duration = Duration::from_secs(30);
 const JOB: &str = "8c8b8a53-5c3c-4a2c-9d0a-4d1f0e6e7a01";
 /// The base64 of 24 bytes, as a callback's secret is written.
-const CALLBACK: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktMDE=";
+const CALLBACK: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktMDEy";
 /// What only the environment holds.
 const ENVIRONMENT: [(&str, &str); 8] = [
     ("DUNNAGE_CALLBACK_SECRET", CALLBACK),
@@ -35,7 +35,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
 
 fn secrets() -> Vec<&'static str> {
     let base64 = CALLBACK.trim_start_matches("whsec_");
-    let decoded = ["canary-canary-canary-01", base64, INFER, TRAIN, METRICS, ADMIN];
+    let decoded = ["canary-canary-canary-012", base64, INFER, TRAIN, METRICS, ADMIN];
     ENVIRONMENT.map(|(_, value)| value).into_iter().chain(decoded).collect()
 }
 
@@ -46,7 +46,8 @@ fn setup(language: Language) -> Setup {
 }
 
 /// Who asks.
-const CALLERS: [Option<&str>; 6] = [None, Some("wrong-0123456789abcdef0123456789abcdef"), Some(INFER), Some(METRICS), Some(TRAIN), Some(ADMIN)];
+const CALLERS: [Option<&str>; 6] =
+    [None, Some("wrong-0123456789abcdef0123456789abcdef"), Some(INFER), Some(METRICS), Some(TRAIN), Some(ADMIN)];
 
 fn form(call: &str, params: &str) -> Request {
     Request::new("POST", call).form(&[("walk.csv", "1,2,3\n")], &[("Params", params)])
@@ -56,10 +57,22 @@ fn form(call: &str, params: &str) -> Request {
 fn requests() -> Vec<Request> {
     let cases = ["sizes", "nan", "nested", "nothing", "raise", "leave", "abort", "segfault", "hang", "unheard-of"];
     let outputs = cases.map(|case| form("/output", &json!({"case": case}).to_string()));
-    let jobs = ["/train", "/input"].into_iter().flat_map(|call| ["raise", "unfit", "speak"].map(|case| form(call, &json!({"case": case}).to_string())));
-    let bodies = ["", "{", "[]", "{\"Files\": 1}", "{\"Files\": []}", "{\"Files\": [\"x\"]}", "{\"Files\": [\"s3://bucket/key\"]}",
-        "{\"Files\": [\"file:///nowhere/at/all\"]}", "{\"Files\": [\"file:///x\"], \"Callback\": \"http://127.0.0.1/\"}"];
-    let wrong = bodies.iter().flat_map(|body| ["/train", "/output"].map(|call| Request::new("POST", call).body("application/json", *body)));
+    let jobs = ["/train", "/input"]
+        .into_iter()
+        .flat_map(|call| ["raise", "unfit", "speak"].map(|case| form(call, &json!({"case": case}).to_string())));
+    let bodies = [
+        "",
+        "{",
+        "[]",
+        "{\"Files\": 1}",
+        "{\"Files\": []}",
+        "{\"Files\": [\"x\"]}",
+        "{\"Files\": [\"s3://bucket/key\"]}",
+        "{\"Files\": [\"file:///nowhere/at/all\"]}",
+        "{\"Files\": [\"file:///x\"], \"Callback\": \"http://127.0.0.1/\"}",
+    ];
+    let wrong =
+        bodies.iter().flat_map(|body| ["/train", "/output"].map(|call| Request::new("POST", call).body("application/json", *body)));
     let large = "x".repeat(9000);
     let odd = [
         Request::new("POST", "/output").body("text/plain", "x"),
@@ -71,11 +84,37 @@ fn requests() -> Vec<Request> {
         Request::new("POST", "/train").header("Origin", "http://evil.test"),
     ];
     let targets = [
-        "/status", "/status?jobId=7", &format!("/status?jobId={JOB}"), "/jobs", "/jobs?state=x", "/jobs?limit=0", "/jobs/7",
-        &format!("/jobs/{JOB}"), &format!("/jobs/{JOB}/logs"), &format!("/jobs/{JOB}/logs?after=x"), &format!("/jobs/{JOB}/events"),
-        "/models", "/metrics", "/healthz/live", "/healthz/ready", "/healthz/startup", "/openapi.json", "/docs", "/docs/", "/nowhere", "/../etc/passwd",
-    ].map(|target| Request::new("GET", target));
-    let other = [("POST", "/models/7/activate"), ("POST", "/models/x/activate"), ("DELETE", "/jobs/7"), ("PUT", "/output"), ("OPTIONS", "/train"), ("TRACE", "/jobs")];
+        "/status",
+        "/status?jobId=7",
+        &format!("/status?jobId={JOB}"),
+        "/jobs",
+        "/jobs?state=x",
+        "/jobs?limit=0",
+        "/jobs/7",
+        &format!("/jobs/{JOB}"),
+        &format!("/jobs/{JOB}/logs"),
+        &format!("/jobs/{JOB}/logs?after=x"),
+        &format!("/jobs/{JOB}/events"),
+        "/models",
+        "/metrics",
+        "/healthz/live",
+        "/healthz/ready",
+        "/healthz/startup",
+        "/openapi.json",
+        "/docs",
+        "/docs/",
+        "/nowhere",
+        "/../etc/passwd",
+    ]
+    .map(|target| Request::new("GET", target));
+    let other = [
+        ("POST", "/models/7/activate"),
+        ("POST", "/models/x/activate"),
+        ("DELETE", "/jobs/7"),
+        ("PUT", "/output"),
+        ("OPTIONS", "/train"),
+        ("TRACE", "/jobs"),
+    ];
     let other = other.map(|(method, target)| Request::new(method, target));
     outputs.into_iter().chain(jobs).chain(wrong).chain(odd).chain(targets).chain(other).collect()
 }
@@ -120,7 +159,10 @@ fn require_none<'a>(what: &str, said: &str, forbidden: impl IntoIterator<Item = 
 fn inside(setup: &Setup, service: &Service) -> Vec<String> {
     let folder = setup.folder().display().to_string();
     let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().display().to_string();
-    let fixed = ["raceback", "File \"", "calls.py", "calls.lua", "SELECT ", "INSERT ", "UPDATE ", "sqlite", "panicked", ".rs:", "/proc/", "/usr/", ".dunnage", "DUNNAGE_"];
+    let fixed = [
+        "raceback", "File \"", "/calls.", "SELECT ", "INSERT ", "UPDATE ", "sqlite", "panicked", ".rs:", "/proc/", "/usr/",
+        ".dunnage", "DUNNAGE_",
+    ];
     let pids = service.workers().into_iter().chain([service.pid()]).map(|pid| format!("pid {pid}"));
     fixed.into_iter().map(str::to_owned).chain([folder, program]).chain(pids).collect()
 }
@@ -161,7 +203,8 @@ fn nobody_known_sees_the_inside_of_a_service_that_is_open_to_all() {
     let service = setup.start();
     let answers = drive(&service, None);
     assert!(answers.iter().any(|answer| answer.contains("no such luck")), "jobs have failed");
-    let events = jobs_of(&service.get("/jobs")).iter().map(|job| format!("{:?}", Listener::open(&service, job).rest())).collect::<String>();
+    let events =
+        jobs_of(&service.get("/jobs")).iter().map(|job| format!("{:?}", Listener::open(&service, job).rest())).collect::<String>();
     for answer in answers.into_iter().chain([events]) {
         require_none("an answer", &answer, secrets());
         let is_document = answer.contains("swagger") || answer.contains("\"openapi\"");
@@ -181,12 +224,18 @@ fn a_start_that_fails_tells_no_secret() {
         "mysql://user:canary-database@127.0.0.1/d",
     ];
     for url in databases {
-        let setup = setup(Language::Lua).environment("DUNNAGE_TOKENS", &format!("admin {ADMIN}")).environment("DUNNAGE_DATABASE_URL", url);
+        let setup =
+            setup(Language::Lua).environment("DUNNAGE_TOKENS", &format!("admin {ADMIN}")).environment("DUNNAGE_DATABASE_URL", url);
         let (status, said) = setup.refused();
         assert!(!status.success(), "{url}: {said}");
         require_none("what it said", &said, secrets().into_iter().chain(["canary-database"]));
     }
-    for tokens in [format!("canary-scope {ADMIN}"), "admin canary-short".to_owned(), format!("{ADMIN} admin"), format!("admin {ADMIN}; infer {ADMIN}")] {
+    for tokens in [
+        format!("canary-scope {ADMIN}"),
+        "admin canary-short".to_owned(),
+        format!("{ADMIN} admin"),
+        format!("admin {ADMIN}; infer {ADMIN}"),
+    ] {
         let (status, said) = setup(Language::Lua).environment("DUNNAGE_TOKENS", &tokens).refused();
         assert_eq!(status.code(), Some(2), "{said}");
         require_none("what it said", &said, secrets().into_iter().chain(["canary-scope", "canary-short"]));

@@ -39,7 +39,8 @@ impl Authority {
     /// Makes a certificate and its key, and returns their paths.
     fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
         let (by, key) = (self.path("authority.pem"), self.path("authority.key"));
-        let signed = ["-CA", by.to_str().unwrap(), "-CAkey", key.to_str().unwrap(), "-addext", "basicConstraints=critical,CA:FALSE"];
+        let signed =
+            ["-CA", by.to_str().unwrap(), "-CAkey", key.to_str().unwrap(), "-addext", "basicConstraints=critical,CA:FALSE"];
         self.openssl(name, &[signed.as_slice(), &["-addext", "subjectAltName=DNS:localhost"]].concat());
         (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")))
     }
@@ -149,6 +150,7 @@ fn a_certificate_that_cannot_be_used_stops_the_start() {
         said
     };
     assert!(refused(&certificate, &other_key).contains("cannot be used together"));
+    std::fs::set_permissions(&certificate, Permissions::from_mode(0o600)).unwrap();
     assert!(refused(&certificate, &certificate).contains("is no private key in PEM"));
     assert!(refused(&key, &key).contains("is no certificate in PEM"));
     std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
@@ -168,13 +170,16 @@ fn the_commands_verify_the_server_and_send_their_token() {
     let (authority, setup, service) = encrypted();
     let (url, authorities) = (format!("https://localhost:{}", service.address().port()), authority.path("authority.pem"));
     let stranger = Authority::new();
-    let trusting = |authorities: &str, command: &[&str]| dunnage(&setup, &[command, &["--url", &url, "--ca-file", authorities]].concat());
+    let trusting =
+        |authorities: &str, command: &[&str]| dunnage(&setup, &[command, &["--url", &url, "--ca-file", authorities]].concat());
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let ours = authorities.to_str().unwrap();
 
     let healthy = trusting(ours, &["health"]);
     assert!(healthy.status.success(), "{}", said(&healthy));
-    for untrusting in [trusting(stranger.path("authority.pem").to_str().unwrap(), &["health"]), dunnage(&setup, &["health", "--url", &url])] {
+    for untrusting in
+        [trusting(stranger.path("authority.pem").to_str().unwrap(), &["health"]), dunnage(&setup, &["health", "--url", &url])]
+    {
         assert!(!untrusting.status.success(), "{}", said(&untrusting));
     }
     let nobody = trusting(ours, &["jobs"]);

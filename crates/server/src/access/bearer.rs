@@ -32,7 +32,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 const SCHEME: &[u8] = b"Bearer ";
 
 fn missing() -> Problem {
-    Problem::new(Code::TokenMissing, "send a token in the header `Authorization: Bearer TOKEN`").challenge("Bearer realm=\"dunnage\"")
+    Problem::new(Code::TokenMissing, "send a token in the header `Authorization: Bearer TOKEN`")
+        .challenge("Bearer realm=\"dunnage\"")
 }
 
 fn invalid() -> Problem {

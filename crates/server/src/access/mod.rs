@@ -79,8 +79,8 @@ impl Access {
         let Some(needed) = rules::needed(request.path()) else { return Ok(presented.map_or(Sight::Surface, sight_with)) };
         match presented? {
             scopes if scopes.allow(needed) => Ok(sight_with(scopes)),
-            // That it leads nowhere may be told to whoever has a token.
-            scopes if request.match_pattern().is_none() => Ok(sight_with(scopes)),
+            // As far as can be seen before it is decoded, it leads nowhere. It goes no further, for it may lead somewhere all the same.
+            _ if request.match_pattern().is_none() => Err(Problem::unknown_path()),
             _ => Err(bearer::lacks(needed)),
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::private_file::Stamp;
 use super::AccessError;
+use super::private_file::Stamp;
 use crate::problem::chain;
 
 /// How often the files are looked at.

@@ -44,10 +44,13 @@ impl TlsConfig {
         let certificates = read_public(&self.certificate)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
         let certificates = certificates.and_then(|found| if found.is_empty() { Err(Error::NoItemsFound) } else { Ok(found) });
-        let certificates = certificates
-            .map_err(|source| AccessError::Pem { what: "certificate", path: self.certificate.clone(), source })?;
-        let key = PrivateKeyDer::from_pem_slice(&read_private(&self.key)?)
-            .map_err(|source| AccessError::Pem { what: "private key", path: self.key.clone(), source })?;
+        let certificates =
+            certificates.map_err(|source| AccessError::Pem { what: "certificate", path: self.certificate.clone(), source })?;
+        let key = PrivateKeyDer::from_pem_slice(&read_private(&self.key)?).map_err(|source| AccessError::Pem {
+            what: "private key",
+            path: self.key.clone(),
+            source,
+        })?;
         CertifiedKey::from_der(certificates, key, &provider()).map_err(|source| {
             let Self { certificate, key } = self.clone();
             AccessError::KeyPair { certificate, key, source }

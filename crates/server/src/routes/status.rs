@@ -113,11 +113,7 @@ pub(crate) struct CallbackBody {
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn status(
-    app: web::Data<App>,
-    sight: Sight,
-    request: actix_web::HttpRequest,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn status(app: web::Data<App>, sight: Sight, request: actix_web::HttpRequest) -> Result<HttpResponse, Problem> {
     let wanted = web::Query::<Query>::from_query(request.query_string());
     let wanted = wanted.map_err(|_| Problem::new(Code::JobIdMalformed, "name one job, as in `/status?jobId=…`"))?;
     let job = find(&app, &wanted.job_id).await?;
