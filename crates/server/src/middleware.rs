@@ -39,27 +39,31 @@ pub(crate) async fn around(
     let begin = Instant::now();
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let response = match admit(&request) {
-        Err(response) => request.into_response(response),
+    let response = match answered_at_once(&request) {
+        Some(response) => request.into_response(response),
         // Handlers' errors are answers by now; an error here is the framework's own.
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        None => next.call(request).await?.map_into_boxed_body(),
     };
     Ok(observe(with_problem_body(response, &id), &id, begin))
 }
 
-/// Lets a request go on to its handler, or answers it at once.
-fn admit(request: &ServiceRequest) -> Result<(), HttpResponse> {
+/// The answer to a request that does not get to its handler.
+fn answered_at_once(request: &ServiceRequest) -> Option<HttpResponse> {
     let Some(app) = request.app_data::<web::Data<App>>() else {
-        return Err(Problem::new(Code::Internal, "the server is not set up").error_response());
+        return Some(Problem::new(Code::Internal, "the server is not set up").error_response());
     };
     if let Some(response) = app.access.origins.preflight(request.request()) {
-        return Err(response);
+        return Some(response);
     }
-    let sight = app.access.admit(request.request()).map_err(|problem| problem.error_response())?;
-    if sight != app.access.usual_sight() {
-        request.extensions_mut().insert(sight);
+    match app.access.admit(request.request()) {
+        Err(problem) => Some(problem.error_response()),
+        Ok(sight) => {
+            if sight != app.access.usual_sight() {
+                request.extensions_mut().insert(sight);
+            }
+            None
+        }
     }
-    Ok(())
 }
 
 /// Gives errors their body, ours and the framework's own alike.

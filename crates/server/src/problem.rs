@@ -1,6 +1,5 @@
 //! Errors as clients see them: RFC 9457 problem details with a stable code.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -217,9 +216,9 @@ pub struct Problem {
     /// What is told instead of the detail where reasons may not be seen.
     outline: Option<&'static str>,
     /// The script's own traceback.
-    traceback: Option<String>,
+    traceback: Option<Box<str>>,
     /// How a token is asked for.
-    challenge: Option<Cow<'static, str>>,
+    challenge: Option<Box<str>>,
 }
 
 /// The body of an error, `application/problem+json`.
@@ -276,11 +275,11 @@ impl Problem {
 
     /// The same, with the script's traceback for those who may see it.
     pub(crate) fn traceback(self, traceback: Option<String>) -> Self {
-        Self { traceback, ..self }
+        Self { traceback: traceback.map(String::into_boxed_str), ..self }
     }
 
     /// The same, asking for a token by the header `WWW-Authenticate`.
-    pub(crate) fn challenge(self, challenge: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn challenge(self, challenge: impl Into<Box<str>>) -> Self {
         Self { challenge: Some(challenge.into()), ..self }
     }
 
@@ -307,7 +306,7 @@ impl Problem {
             code,
             instance: request.path().to_owned(),
             request_id: request_id.to_owned(),
-            traceback: self.traceback.clone().filter(|_| sight >= Sight::Tracebacks),
+            traceback: self.traceback.as_deref().filter(|_| sight >= Sight::Tracebacks).map(str::to_owned),
         };
         let mut response = self.builder();
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
