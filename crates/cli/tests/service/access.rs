@@ -176,6 +176,26 @@ fn tokens_come_and_go_while_the_server_runs() {
     assert!(![TRAIN, ADMIN, METRICS, "hush-hush"].iter().any(|token| log.contains(token)), "{log}");
 }
 
+/// The addresses on which a process listens, as the kernel writes them.
+fn listened_on(pid: i32) -> Vec<String> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links: Vec<_> = links.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok()).collect();
+    let is_own = |inode: &str| links.iter().any(|link| link.as_os_str() == format!("socket:[{inode}]").as_str());
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default());
+    let rows = tables.iter().flat_map(|table| table.lines().skip(1)).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let listening = rows.filter(|fields| fields[3] == "0A" && is_own(fields[9]));
+    listening.map(|fields| fields[1].split(':').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn by_default_only_this_machine_can_connect() {
+    let setup = Setup::new(Language::Lua, "calls");
+    let service = setup.start();
+    let own = listened_on(service.pid());
+    assert!(!own.is_empty() && own.iter().all(|address| address == "0100007F"), "{own:?}");
+    assert_eq!(service.workers().into_iter().flat_map(listened_on).collect::<Vec<_>>(), [""; 0]);
+}
+
 #[test]
 fn a_server_that_anybody_could_use_is_refused_unless_that_is_meant() {
     let setup = Setup::new(Language::Lua, "calls").flags(&["--host", BEYOND]);

@@ -3,6 +3,7 @@
 //! Every path is driven with every token, and into every error that can be had from outside. Then whatever came out is searched: for
 //! the secrets everywhere, and for the inside of the service in what those are told who must not see it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use dunnage_testing::census::{self, eventually};
@@ -175,6 +176,19 @@ fn require_clean_processes(service: &Service) {
     }
 }
 
+/// What the server, its workers and the script have written.
+fn require_clean_folder(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            require_clean_folder(&entry.path());
+            continue;
+        }
+        // A temporary file of the database may be gone by now.
+        let contents = std::fs::read(entry.path()).unwrap_or_default();
+        require_none(&entry.path().display().to_string(), &String::from_utf8_lossy(&contents), secrets());
+    }
+}
+
 fn no_secret_comes_out_and_strangers_see_no_inside(language: Language) {
     let tokens = format!("infer {INFER}; train {TRAIN}; metrics {METRICS}; admin {ADMIN}");
     let setup = setup(language).environment("DUNNAGE_TOKENS", &tokens);
@@ -195,6 +209,7 @@ fn no_secret_comes_out_and_strangers_see_no_inside(language: Language) {
     let log = service.log().join("\n");
     assert!(log.contains("no such luck"), "the log was read");
     require_none("the log", &log, secrets());
+    require_clean_folder(setup.folder());
 }
 
 #[test]

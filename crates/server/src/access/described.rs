@@ -41,3 +41,28 @@ fn guard(operation: &mut Operation, needed: Scopes) {
         operation.responses.responses.insert(status.to_owned(), response.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use utoipa::OpenApi as _;
+
+    use crate::routes::ApiDocument;
+
+    #[test]
+    fn what_takes_a_token_says_so() {
+        let document: Value = serde_json::to_value(ApiDocument::openapi()).unwrap();
+        let scheme = &document["components"]["securitySchemes"]["token"];
+        assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
+        let operation = |path: &str, method: &str| document["paths"][path][method].clone();
+        assert_eq!(operation("/output", "post")["security"], json!([{"token": ["infer"]}]));
+        assert_eq!(operation("/status", "get")["security"], json!([{"token": ["infer"]}, {"token": ["train"]}]));
+        assert_eq!(operation("/jobs/{id}", "delete")["security"], json!([{"token": ["train"]}]));
+        assert_eq!(operation("/models/{version}/activate", "post")["security"], json!([{"token": ["admin"]}]));
+        assert_eq!(operation("/healthz/ready", "get")["security"], Value::Null);
+        for status in ["401", "403"] {
+            let body = &operation("/train", "post")["responses"][status]["content"]["application/problem+json"];
+            assert_eq!(body["schema"]["$ref"], "#/components/schemas/ProblemBody", "{status}");
+        }
+    }
+}
