@@ -4,10 +4,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test chaos lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 bench-s3 test chaos mutants lint fmt clean setup-build setup-test
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=14
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
 
 build: setup-build ## build target/release/dunnage and the runtimes beside it
 	@echo "build: cargo build --release"
@@ -16,6 +16,17 @@ build: setup-build ## build target/release/dunnage and the runtimes beside it
 demo: build ## serve the keystroke example in Python and Lua and repeat a published experiment on it
 	@echo "demo: keystroke verification in Python, then in Lua (examples/keystroke/README.md)"
 	@python3 examples/keystroke/demo.py --dunnage $(TARGET)/release/dunnage
+
+demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
+	@tools/setup.sh s3
+	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
+	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --postgres --s3 garage -- \
+		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
+
+bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
+	@tools/setup.sh bench
+	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --s3 garage -- \
+		.venv-bench/bin/python bench/s3/compare.py --dunnage $(TARGET)/release/dunnage
 
 test: lint ## all checks and tests, as CI runs them
 	@echo "test: every crate"
@@ -34,6 +45,11 @@ chaos: setup-test ## a minute of faults on each store; and whether broken copies
 		promises_hold --nocapture --test-threads=1
 	@echo "chaos: is it noticed when they do not?"
 	@DUNNAGE_CHAOS_MUTATIONS=all cargo test --package dunnage-cli --test chaos --locked -- mutation --nocapture --test-threads=1
+
+mutants: setup-test ## whether the tests about workers notice when what they test is broken
+	@cargo build --workspace --locked
+	@echo "mutants: copies of the binary, each with one function or text changed"
+	@DUNNAGE_MUTATIONS=all cargo test --package dunnage-cli --test service --locked -- mutations:: --nocapture
 
 lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
 	@echo "lint: cargo fmt --check"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`) or to test (`tools/setup.sh test`).
+# Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
+# the demo with S3 (`tools/setup.sh s3`), or to compare with other clients of S3 (`tools/setup.sh bench`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +9,9 @@ main() {
   case "${1:-}" in
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
-    *) fail "usage: tools/setup.sh build|test" ;;
+    s3) ready_to_build; ready_to_test; install_garage ;;
+    bench) ready_to_build; ready_to_test; install_garage; make_bench_venv ;;
+    *) fail "usage: tools/setup.sh build|test|s3|bench" ;;
   esac
 }
 
@@ -95,6 +98,17 @@ without_services() {
   trap - EXIT
 }
 
+# Where nobody has said which garage there is. Without optimization, which would take far longer to build.
+install_garage() {
+  local version=2.5.0 tools=target/tools
+  [[ -z "${DUNNAGE_GARAGE:-}" ]] || return 0
+  [[ "$("$tools/bin/garage" --version 2>/dev/null)" != *"$version"* ]] || return 0
+  echo "setup: cargo install garage $version, an S3 server, into $tools; this takes about six minutes on two cores"
+  CARGO_TARGET_DIR="$tools/build" cargo install garage --version "$version" --locked --debug --quiet --root "$tools"
+  strip "$tools/bin/garage"
+  rm -rf "$tools/build"
+}
+
 need_rust_component() {
   local subcommand="${1/rustfmt/fmt}"
   if ! cargo "$subcommand" --version >/dev/null 2>&1; then
@@ -111,6 +125,18 @@ make_venv() {
   python3 -m venv .venv
   .venv/bin/pip install --quiet --disable-pip-version-check --requirement tools/requirements-test.txt
   cp tools/requirements-test.txt .venv/requirements-test.txt
+}
+
+# The public clients of S3 that downloads are compared with.
+make_bench_venv() {
+  need_package rclone "is one of the clients of S3 that downloads are compared with"
+  install_missing
+  cmp --silent bench/s3/requirements.txt .venv-bench/requirements.txt && return
+  echo "setup: .venv-bench with the packages of bench/s3/requirements.txt"
+  rm -rf .venv-bench
+  python3 -m venv .venv-bench
+  .venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement bench/s3/requirements.txt
+  cp bench/s3/requirements.txt .venv-bench/requirements.txt
 }
 
 fail() {

@@ -116,13 +116,16 @@ class Service:
 def trial(service, language, typed, folder, connections):
     """Runs the whole experiment on one service; what is learned through one replica is asked of the others."""
     started = time.monotonic()
-    with service.client(0) as client, service.client(1) as other:
+    with service.client(0) as client:
         enrol(client, typed, folder, data.CALIBRATION_ENROLMENT)
-        version = calibrate(other, language, typed, folder)
-        wait_for_all(service, version, typed, folder)
+    with service.client(1) as client:
+        version = calibrate(client, language, typed, folder)
+    wait_for_all(service, version, typed, folder)
+    with service.client(0) as client:
         enrol_secs = enrol(client, typed, folder, data.ENROLMENT)
         check_upload(client, typed, folder)
-        check_stranger(other, language, typed, folder)
+    with service.client(1) as client:
+        check_stranger(client, language, typed, folder)
     say(f"{language}: enrolled {len(typed.subjects)} subjects in {enrol_secs:.1f} s; asking")
 
     attempts = list(typed.trial(folder))

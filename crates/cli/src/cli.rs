@@ -60,6 +60,8 @@ enum Command {
     Migrate(commands::migrate::Migrate),
     Health(commands::health::Health),
     Token(commands::token::Token),
+    #[command(hide = true)]
+    Guard(commands::guard::Guard),
     Completions(commands::completions::Completions),
 }
 
@@ -116,6 +118,7 @@ impl Invocation {
             Command::Migrate(command) => command.run(),
             Command::Health(command) => command.run(),
             Command::Token(command) => command.run(),
+            Command::Guard(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_command_teaches_by_examples() {
-        for command in command().get_subcommands() {
+        for command in command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let after = command.get_after_help().unwrap_or_else(|| panic!("`{}` has no examples", command.get_name()));
             assert!(after.to_string().contains(&format!("  dunnage {}", command.get_name())), "{}", command.get_name());
         }

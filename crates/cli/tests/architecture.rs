@@ -236,7 +236,8 @@ fn a_worker_has_no_database_and_no_s3() {
     let tree = Tree::read();
     assert_eq!(intruders(&tree, &RUNTIMES, &STORES), NOTHING);
     let planted = tree.clone().with_edge("dunnage-types", "aws-sdk-s3");
-    assert_eq!(intruders(&planted, &RUNTIMES, &STORES).len(), RUNTIMES.len());
+    let found = intruders(&planted, &RUNTIMES, &STORES);
+    assert!(RUNTIMES.iter().all(|root| found.contains(&format!("`{root}` comes to depend on `aws-sdk-s3`"))), "{found:?}");
     assert!(!intruders(&tree, &["dunnage-server"], &STORES).is_empty(), "a database is found where there is one");
 }
 

@@ -75,9 +75,9 @@ pub enum FileProblem {
         /// How much fits.
         limit: u64,
     },
-    /// S3 asks to be called less often, still after some tries.
+    /// S3 asks to be called less often, still after some tries; for how long, if it says so.
     #[error("S3 asks to slow down")]
-    Throttled,
+    Throttled(Option<Duration>),
     /// S3 sent nothing, or next to nothing, for too long.
     #[error("S3 stopped sending")]
     Stalled,
@@ -101,7 +101,7 @@ pub enum FileProblem {
     #[error("the cache's disk failed")]
     CacheDisk(#[source] SharedIoError),
     /// The file did not arrive in time.
-    #[error("the file did not arrive within {0:?} (`--fetch-timeout`)")]
+    #[error("the file did not arrive within {0:?}")]
     DeadlinePassed(Duration),
 }
 
@@ -113,6 +113,16 @@ impl FileProblem {
         matches!(self, Self::BreakerOpen(_) | Self::CacheDisk(_) | Self::CacheFull | Self::Credentials(_))
     }
 
+    /// How long to wait before the same file is asked for again, if that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BreakerOpen(wait) => Some(*wait),
+            Self::Throttled(wait) => *wait,
+            _ => None,
+        }
+    }
+
     /// Whether the same file may well be had later, although nothing is changed about it.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -122,7 +132,7 @@ impl FileProblem {
                 Self::Changed
                     | Self::Corrupt
                     | Self::Truncated
-                    | Self::Throttled
+                    | Self::Throttled(_)
                     | Self::Stalled
                     | Self::Unavailable(_)
                     | Self::DeadlinePassed(_)

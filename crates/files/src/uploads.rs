@@ -158,6 +158,14 @@ impl Upload {
         &self.files
     }
 
+    /// The files, each with where it lies until the upload is dropped.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (&FileAddress, PathBuf)> {
+        self.files.iter().map(|(address, _)| {
+            let name = if let FileAddress::Upload { name, .. } = address { name.as_str() } else { "" };
+            (address, self.folder.join(name))
+        })
+    }
+
     /// Leaves the files for later; [`Uploads::remove`] takes them away.
     pub fn keep(mut self) {
         self.kept = true;

@@ -117,6 +117,11 @@ impl Running {
         self.lock().remove(&lease);
     }
 
+    /// Whether so many attempts run that no further job is taken up.
+    pub(crate) fn is_full(&self, slots: usize) -> bool {
+        self.lock().len() >= slots
+    }
+
     /// Asks the attempts at a job that run here to stop; nothing happens if there is none.
     pub(crate) fn cancel(&self, job: JobId) {
         let attempts = self.lock();

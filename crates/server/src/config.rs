@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dunnage_types::ServiceName;
+use dunnage_files::Revalidate;
+use dunnage_types::{ObjectPrefix, ServiceName};
+use dunnage_workers::Recycling;
 
 use crate::access::{TlsConfig, Tokens};
 use crate::callbacks::CallbackSecret;
@@ -27,6 +29,8 @@ pub struct Config {
     pub callbacks: CallbackConfig,
     /// The files and the database.
     pub storage: StorageConfig,
+    /// Objects in S3, the copies kept of them, and the artifacts.
+    pub objects: ObjectConfig,
 }
 
 /// The script and how to run it.
@@ -98,6 +102,11 @@ pub struct WorkerConfig {
     pub timeout: Duration,
     /// How long the script may take to load. `--load-timeout`, by default 5 min.
     pub load_timeout: Duration,
+    /// After what a worker is replaced though it has not died. `--recycle-after`, `--recycle-rss` and `--recycle-failures`, by
+    /// default nothing.
+    pub recycling: Recycling,
+    /// The longest output vector that is passed on, in bytes of its numbers. `--max-output`, by default 64 MiB.
+    pub max_output_bytes: usize,
 }
 
 /// The jobs.
@@ -154,6 +163,45 @@ pub struct StorageConfig {
     /// How long `/output` may miss what another replica has written to the state; zero reads every value from the database.
     /// `--state-max-stale`, by default 1 s.
     pub state_max_stale: Duration,
+}
+
+/// Objects in S3, the copies kept of them, and the artifacts.
+#[derive(Debug, Clone)]
+pub struct ObjectConfig {
+    /// Where artifacts and the uploads of jobs are kept for all replicas. `--bucket`; without it, in the data folder.
+    pub bucket: Option<ObjectPrefix>,
+    /// Which objects clients may name; empty for all that the credentials allow. `--allow-files`.
+    pub allow_files: Vec<ObjectPrefix>,
+    /// Where the results of jobs may be written; nowhere by default. `--allow-output`.
+    pub allow_output: Vec<ObjectPrefix>,
+    /// The URL of an S3 server other than Amazon's. `--s3-endpoint`; by default what the usual AWS settings say.
+    pub endpoint: Option<String>,
+    /// The region of the buckets. `--s3-region`; by default what the usual AWS settings say.
+    pub region: Option<String>,
+    /// Whether buckets are named in the path instead of the host. `--s3-path-style`; by default where there is an endpoint.
+    pub path_style: Option<bool>,
+    /// Whether S3 is asked without credentials. `--s3-anonymous`.
+    pub anonymous: bool,
+    /// The folder for copies of objects. `--cache-dir`, by default `cache` in the data folder.
+    pub cache_dir: PathBuf,
+    /// How much disk the copies may take up, in bytes. `--cache-bytes`, by default 10 GiB.
+    pub cache_bytes: u64,
+    /// The largest object that is fetched, in bytes. `--max-file`, by default whatever fits into the cache.
+    pub max_file_bytes: Option<u64>,
+    /// When S3 is asked whether a copy is still the object. `--revalidate`, by default always.
+    pub revalidate: Revalidate,
+    /// How many bytes of objects may be on their way at once. `--fetch-bytes`, by default 256 MiB.
+    pub fetch_bytes: u64,
+    /// How long one object may take to arrive. `--fetch-timeout`, by default 10 min.
+    pub fetch_timeout: Duration,
+    /// How long S3 may send nothing before it is asked again. `--fetch-stall`, by default 5 s.
+    pub fetch_stall: Duration,
+    /// Of how many waiting jobs the objects are fetched while earlier jobs run. `--prefetch`, by default 4.
+    pub prefetch: u32,
+    /// How large an artifact may be, in bytes. `--max-artifact-bytes`, by default 10 GiB.
+    pub max_artifact_bytes: u64,
+    /// How many files an artifact may have. `--max-artifact-files`, by default 10 000.
+    pub max_artifact_files: usize,
 }
 
 /// PostgreSQL, shared by the replicas of a service.

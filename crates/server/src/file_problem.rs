@@ -10,9 +10,9 @@ impl From<FileError> for Problem {
             tracing::error!(address = %error.address, error = %chain(&error.problem), "a file cannot be had");
         }
         let problem = Self::new(code(&error.problem), error.to_string());
-        match error.problem {
-            FileProblem::BreakerOpen(wait) => problem.retry_after(wait),
-            _ => problem,
+        match error.problem.retry_after() {
+            Some(wait) => problem.retry_after(wait),
+            None => problem,
         }
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn code(problem: &FileProblem) -> Code {
         FileProblem::Truncated => Code::FileTruncated,
         FileProblem::TooLarge { .. } => Code::FileTooLarge,
         FileProblem::TooLargeTogether { .. } => Code::FilesTooLarge,
-        FileProblem::Throttled => Code::S3Throttled,
+        FileProblem::Throttled(_) => Code::S3Throttled,
         FileProblem::Stalled => Code::S3Stalled,
         FileProblem::Unavailable(_) | FileProblem::BreakerOpen(_) => Code::S3Unavailable,
         FileProblem::Credentials(_) => Code::S3CredentialsRefused,

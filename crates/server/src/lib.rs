@@ -10,6 +10,7 @@ mod callbacks;
 mod check;
 mod config;
 mod events;
+mod file_metrics;
 mod file_problem;
 mod fleet;
 mod host;
@@ -19,20 +20,25 @@ mod metrics;
 mod middleware;
 mod problem;
 mod reload;
+mod results;
 mod routes;
 mod serve;
 mod state;
 mod storage;
 mod submission;
 mod tree;
+mod uploads;
 mod versions;
 
 pub use access::{AccessError, InvalidScopes, InvalidTokens, Scope, Scopes, TlsConfig, Tokens, random_token};
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
 pub use config::{
-    AccessConfig, CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig,
+    AccessConfig, CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig,
+    WorkerConfig,
 };
+pub use dunnage_files::Revalidate;
 pub use dunnage_store::{Migrated, migrate};
+pub use dunnage_workers::{Recycling, stand_guard};
 pub use problem::{Code, Problem};
 pub use serve::{ServeError, run};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dunnage_files::Files;
 use dunnage_store::Backlog;
 use dunnage_types::{JobKind, JobState, Timestamp};
 use dunnage_workers::PoolStatus;
@@ -9,6 +10,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::file_metrics::FileMetrics;
 use crate::state::StateCacheCounters;
 
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -30,11 +32,12 @@ pub(crate) struct Metrics {
     oldest_queued: Gauge,
     workers_ready: IntGauge,
     workers_wanted: IntGauge,
-    workers_lost: IntCounter,
+    workers_lost: IntCounterVec,
     outputs_queued: IntGauge,
     active_version: IntGauge,
     state_cache: StateCacheCounters,
     event_streams: IntGauge,
+    files: FileMetrics,
 }
 
 impl Metrics {
@@ -71,7 +74,11 @@ impl Metrics {
                 .add(Gauge::new("jobs_oldest_queued_seconds", "Age of the oldest waiting job, 0 without one")?)?,
             workers_ready: register.gauge("workers_ready", "Serving workers that are loaded")?,
             workers_wanted: register.gauge("workers_wanted", "Serving workers there should be")?,
-            workers_lost: register.add(IntCounter::new("workers_lost_total", "Serving workers that died since the start")?)?,
+            workers_lost: register.counters(
+                "workers_lost_total",
+                "Workers that died, were killed or could not be started, by reason (docs/workers.md)",
+                &["reason"],
+            )?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
             state_cache: StateCacheCounters {
@@ -79,6 +86,7 @@ impl Metrics {
                 misses: register.add(IntCounter::new("state_cache_misses_total", "Reads of state that went to the database")?)?,
             },
             event_streams: register.gauge("event_streams", "Streams of events that are open")?,
+            files: FileMetrics::new(&register)?,
             registry,
         })
     }
@@ -110,6 +118,10 @@ impl Metrics {
         self.callbacks.with_label_values(&[outcome]).inc();
     }
 
+    pub(crate) fn take_files(&self, files: &Files) {
+        self.files.take(files);
+    }
+
     pub(crate) fn set_event_streams(&self, open: usize) {
         self.event_streams.set(as_gauge(open as u64));
     }
@@ -118,7 +130,10 @@ impl Metrics {
     pub(crate) fn render(&self, pool: &PoolStatus, backlog: Option<Backlog>) -> Result<String, prometheus::Error> {
         self.workers_ready.set(as_gauge(pool.ready as u64));
         self.workers_wanted.set(as_gauge(pool.wanted as u64));
-        self.workers_lost.inc_by(pool.losses.saturating_sub(self.workers_lost.get()));
+        for (reason, losses) in &pool.losses_by_reason {
+            let counter = self.workers_lost.with_label_values(&[reason.as_str()]);
+            counter.inc_by(losses.saturating_sub(counter.get()));
+        }
         self.outputs_queued.set(as_gauge(pool.queued as u64));
         self.active_version.set(pool.version.map_or(0, |version| version.get().into()));
         if let Some(backlog) = backlog {
@@ -133,15 +148,16 @@ impl Metrics {
     }
 }
 
-struct Register<'a>(&'a Registry);
+/// Adds metrics to a registry.
+pub(crate) struct Register<'a>(&'a Registry);
 
 impl Register<'_> {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+    pub(crate) fn add<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.add(IntGauge::new(name, help)?)
     }
 
@@ -150,6 +166,6 @@ impl Register<'_> {
     }
 }
 
-fn as_gauge(value: u64) -> i64 {
+pub(crate) fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -51,6 +51,7 @@ pub enum Code {
     S3RegionWrong,
     CallbackInvalid,
     CallbackUnavailable,
+    OutputUriRefused,
     IdempotencyMismatch,
     ScriptError,
     BadOutput,
@@ -74,7 +75,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -109,6 +110,7 @@ impl Code {
         Self::S3RegionWrong,
         Self::CallbackInvalid,
         Self::CallbackUnavailable,
+        Self::OutputUriRefused,
         Self::IdempotencyMismatch,
         Self::ScriptError,
         Self::BadOutput,
@@ -168,6 +170,7 @@ impl Code {
             Self::S3RegionWrong => ("s3_region_wrong", 422, "A bucket lies in another region"),
             Self::CallbackInvalid => ("callback_invalid", 422, "The callback's URL may not be used"),
             Self::CallbackUnavailable => ("callback_unavailable", 422, "Callbacks are not served"),
+            Self::OutputUriRefused => ("output_uri_refused", 422, "The result may not be written there"),
             Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The idempotency key was used for another request"),
             Self::ScriptError => ("script_error", 500, "The script raised an error"),
             Self::BadOutput => ("bad_output", 500, "The script's output is no vector of numbers"),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::{middleware, reload, routes};
 
 /// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
 const HTTP_GRACE_SECS: u64 = 5;
+/// How long the head of a connection's first request may take to come; then 408 is answered. The time during which this process
+/// stands still counts too, and a client that was prompt must not be refused for it.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may stay open without a request.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -72,12 +76,17 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let Storage { store, files, artifacts } = storage::open(&config, replica).await?;
 
     let launcher = Launcher::start().map_err(ServeError::Launcher)?;
+    launcher.look_after_orphans(guard());
     let metrics = Metrics::new(config.service.name.as_str())?;
-    let active = store.active().await?.map(|version| artifacts.of(&version));
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
     let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));
     let host = Arc::new(ServingHost::new(Arc::clone(&state)));
-    let pool = Pool::start(pool_settings(&config, &script, &runtime), launcher.clone(), host, active);
+    let settings = pool_settings(&config, &script, &runtime);
+    let pool = match store.active().await? {
+        None => Pool::start(settings, launcher.clone(), host, None),
+        // To check its artifact, or even to fetch it, may take long; the fleet's loop sees to it.
+        Some(_) => Pool::new(settings, launcher.clone(), host),
+    };
     Ok(App::new(Parts { config, access, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
 }
 
@@ -117,6 +126,8 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
         timeout: workers.timeout,
         max_queue: workers.max_queue,
         load_timeout: workers.load_timeout,
+        recycling: workers.recycling,
+        max_output_bytes: workers.max_output_bytes,
     }
 }
 
@@ -130,6 +141,7 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
             .configure(routes::configure)
     })
     .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_PATIENCE)
     // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
     .h1_allow_half_closed(false)
     .shutdown_timeout(app.config.workers.timeout.as_secs() + HTTP_GRACE_SECS)
@@ -151,6 +163,14 @@ async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, http: ServerHandle) {
     jobs.stop(app, app.config.jobs.grace).await;
     http.stop(true).await;
     app.pool.stop().await;
+    app.launcher.finish().await;
+}
+
+/// This program once more, by a path that also holds when it has been replaced by a newer one.
+fn guard() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("guard");
+    command
 }
 
 /// Why a server cannot start or go on.
@@ -180,6 +200,12 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// A folder for files cannot be used.
+    #[error(transparent)]
+    Files(#[from] dunnage_files::OpenError),
+    /// The bucket cannot be used.
+    #[error("the bucket cannot be used (`--bucket`): {0}")]
+    Bucket(#[source] dunnage_files::FileError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

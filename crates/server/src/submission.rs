@@ -43,6 +43,11 @@ pub(crate) struct Body {
     #[serde(rename = "Callback", default)]
     #[schema(example = "https://example.com/hook")]
     pub(crate) callback: Option<String>,
+    /// Where in S3 the result is written to, besides the answer of `/status`: an object, or with `/` at the end a folder, in which the
+    /// object is named by the job's id; `docs/results.md` has the details. Not for `/output`.
+    #[serde(rename = "OutputUri", default)]
+    #[schema(example = "s3://results/gait/")]
+    pub(crate) output_uri: Option<String>,
 }
 
 /// A request, read and checked.
@@ -52,6 +57,8 @@ pub(crate) struct Submission {
     pub(crate) key: Option<String>,
     /// As it was given; whether it is one is for [`accept`](crate::callbacks::accept) to say.
     pub(crate) callback: Option<String>,
+    /// As it was given; whether it may be one is for [`accept`](crate::results::accept) to say.
+    pub(crate) output_uri: Option<String>,
     /// The files that came along; removed with this value unless they are kept.
     pub(crate) upload: Option<Upload>,
     digest: Sha256,
@@ -109,6 +116,9 @@ impl Submission {
         if let Some(callback) = &self.callback {
             digest.update(serde_json::to_vec(callback).unwrap_or_default());
         }
+        if let Some(output_uri) = &self.output_uri {
+            digest.update(serde_json::to_vec(&("OutputUri", output_uri)).unwrap_or_default());
+        }
         Ok(Some(Idempotency { key: key.to_owned(), digest: digest.finalize().to_vec() }))
     }
 
@@ -119,12 +129,13 @@ impl Submission {
             digest.update(address);
             digest.update([0]);
         }
-        Ok(Self { files, params: body.params, key: body.key, callback: body.callback, upload: None, digest })
+        let Body { params, key, callback, output_uri, .. } = body;
+        Ok(Self { files, params, key, callback, output_uri, upload: None, digest })
     }
 
     async fn from_form(app: &App, mut form: Multipart, keep: Keep) -> Result<Self, Problem> {
         let mut upload = app.files.uploads().begin().map_err(disk_problem)?;
-        let (mut params, mut key, mut callback) = (None, None, None);
+        let (mut params, mut key, mut callback, mut output_uri) = (None, None, None, None);
         let mut budget = app.config.http.max_upload_bytes;
         while let Some(field) = form.next().await {
             let field = field.map_err(form_problem)?;
@@ -140,7 +151,8 @@ impl Submission {
                 ("Params", None) if params.is_none() => params = Some(parse_params(&receive_text(field).await?)?),
                 ("Key", None) if key.is_none() => key = Some(receive_text(field).await?),
                 ("Callback", None) if callback.is_none() => callback = Some(receive_text(field).await?),
-                (twice @ ("Params" | "Key" | "Callback"), None) => return Err(given_twice(twice)),
+                ("OutputUri", None) if output_uri.is_none() => output_uri = Some(receive_text(field).await?),
+                (twice @ ("Params" | "Key" | "Callback" | "OutputUri"), None) => return Err(given_twice(twice)),
                 (other, None) => return Err(unknown_field(other)),
             }
         }
@@ -150,7 +162,7 @@ impl Submission {
         let mut digest = Sha256::new();
         upload.files().iter().for_each(|(_, contents)| digest.update(contents));
         let files = upload.files().iter().map(|(address, _)| address.clone()).collect();
-        Ok(Self { files, params: params.unwrap_or_default(), key, callback, upload: Some(upload), digest })
+        Ok(Self { files, params: params.unwrap_or_default(), key, callback, output_uri, upload: Some(upload), digest })
     }
 
     fn checked(self, max_files: usize) -> Result<Self, Problem> {
@@ -209,8 +221,10 @@ fn too_many(limit: usize) -> Problem {
 }
 
 fn unknown_field(name: &str) -> Problem {
-    let detail =
-        format!("the form has the field `{}`; send files with a file name, and `Params`, `Key` or `Callback` as text", clip(name));
+    let detail = format!(
+        "the form has the field `{}`; send files with a file name, and `Params`, `Key`, `Callback` or `OutputUri` as text",
+        clip(name)
+    );
     Problem::new(Code::RequestInvalid, detail)
 }
 
@@ -336,6 +350,8 @@ async fn receive_text(mut field: Field) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     fn code(body: &[u8]) -> &'static str {
@@ -373,6 +389,8 @@ mod tests {
             (b"{\"Files\":[\"s3://abc/k\"],\"Params\":[]}", "request_invalid"),
             (b"{\"Files\":[\"s3://abc/k\"],\"Parms\":{}}", "request_invalid"),
             (b"{\"Files\":[\"s3://abc/k\"],\"Key\":\"\"}", "request_invalid"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"OutputUri\":\"s3://abc/\"}", "accepted"),
+            (b"{\"Files\":[\"s3://abc/k\"],\"OutputUri\":3}", "request_invalid"),
             (b"{}", "files_missing"),
             (b"{\"Files\":[]}", "files_missing"),
             (b"{\"Files\":[\"s3://abc/k\",\"s3://abc/k\",\"s3://abc/k\",\"s3://abc/k\"]}", "too_many_files"),
@@ -382,6 +400,26 @@ mod tests {
         for (body, expected) in cases {
             assert_eq!(code(body), *expected, "{}", String::from_utf8_lossy(&body[..body.len().min(80)]));
         }
+    }
+
+    #[test]
+    fn a_field_that_is_not_given_leaves_the_digest_as_it_was() {
+        let digest = |body: &str| {
+            let request = TestRequest::default().insert_header(("idempotency-key", "a")).to_http_request();
+            let submission = Submission::from_body(parse(body.as_bytes()).unwrap()).unwrap();
+            submission.idempotency(&request, JobKind::Train).unwrap().unwrap().digest
+        };
+        // What earlier versions have kept: a repeated request must still find its job.
+        let kept = Sha256::digest(b"s3://abc/k\0train[{},null]").to_vec();
+        assert_eq!(digest(r#"{"Files":["s3://abc/k"]}"#), kept);
+        let kept = Sha256::digest(b"s3://abc/k\0train[{},null]\"https://a/b\"").to_vec();
+        assert_eq!(digest(r#"{"Files":["s3://abc/k"],"Callback":"https://a/b"}"#), kept);
+
+        let with = |uri: &str| digest(&format!(r#"{{"Files":["s3://abc/k"],"OutputUri":"{uri}"}}"#));
+        assert_eq!(with("s3://abc/a"), with("s3://abc/a"));
+        assert_ne!(with("s3://abc/a"), with("s3://abc/b"));
+        let callback = digest(r#"{"Files":["s3://abc/k"],"Callback":"s3://abc/a"}"#);
+        assert_ne!(with("s3://abc/a"), callback, "one field is not taken for another");
     }
 
     #[test]

@@ -1,43 +1,48 @@
 //! How a version comes to serve: warmed in workers of its own, then swapped in.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dunnage_protocol::Artifact;
 use dunnage_store::{Finish, Lease, StoreError};
-use dunnage_types::{ModelVersion, Version};
+use dunnage_types::{Job, ModelVersion, Version};
 use dunnage_workers::{Interrupt, Standby};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::app::{App, killed};
+use crate::artifacts::{ArtifactName, SealError, UploadError};
 use crate::jobs::{Settlement, persist};
 use crate::problem::{Code, Problem, chain};
+use crate::results::{self, Unwritten};
 
 /// How long requests may wait for the commit that makes a version active.
 const COMMIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them.
+/// Publishes what an attempt has written, has it take over, and ends the job as done, all before anybody can see one of them. The
+/// result is in its object by then, if it has one, which tells of no version that cannot be loaded.
 ///
-/// Loading the new version may take long; it is given up when the attempt is killed.
+/// Loading the new version may take long, and so may writing the result; both are given up when the attempt is killed.
 ///
 /// # Errors
 ///
 /// [`PublishError`]; the job has then not been ended, and the version that served before goes on.
 pub(crate) async fn publish_and_finish(
     app: &Arc<App>,
+    job: &Job,
     lease: Lease,
     result: Value,
     interrupts: &watch::Receiver<Interrupt>,
 ) -> Result<Version, PublishError> {
-    let _turn = tokio::select! {
-        turn = app.taking_over.lock() => turn,
-        () = killed(interrupts.clone()) => return Err(PublishError::Killed),
+    let name = keep(app, lease, interrupts).await?;
+    let (_turn, version) = match publish(app, lease, &name, interrupts).await {
+        Ok(published) => published,
+        Err(error) => {
+            abandon(app, &name).await;
+            return Err(error);
+        }
     };
-    let (version, artifact) = publish(app, lease, interrupts).await?;
-    let standby = match prepare(app, artifact, interrupts).await {
+    let standby = match prepare(app, unpublished(lease, version, &name), interrupts).await {
         Ok(standby) => standby,
         Err(unready) => {
             let reason = unready.as_deref().unwrap_or("its job was ended before it could be loaded");
@@ -46,6 +51,10 @@ pub(crate) async fn publish_and_finish(
             return Err(unready.map_or(PublishError::Killed, unusable));
         }
     };
+    if let Err(unwritten) = results::write(app, job, &result, Some(version), interrupts).await {
+        retract(app, version).await;
+        return Err(unwritten.into());
+    }
     let finish = Finish::Done { result, activate: Some(version) };
     if let Err(error) = take_over(app, standby, lease, &finish, interrupts).await {
         retract(app, version).await;
@@ -64,29 +73,51 @@ async fn retract(app: &App, version: Version) {
     }
 }
 
-/// Makes a version of what an attempt has written.
-async fn publish(
-    app: &Arc<App>,
+/// Makes what an attempt has written complete, here and in the bucket, before anybody is told of it. Nobody has to wait for that: no version
+/// takes over yet.
+async fn keep(app: &App, lease: Lease, interrupts: &watch::Receiver<Interrupt>) -> Result<ArtifactName, PublishError> {
+    let name = app.artifacts.complete(lease).await?;
+    let uploaded = tokio::select! {
+        uploaded = app.artifacts.upload(&name) => uploaded.map_err(PublishError::Upload),
+        () = killed(interrupts.clone()) => Err(PublishError::Killed),
+    };
+    if uploaded.is_err() {
+        abandon(app, &name).await;
+    }
+    uploaded.map(|()| name)
+}
+
+/// Makes a version of an artifact when it is this attempt's turn to have one take over; the turn goes with the version.
+async fn publish<'a>(
+    app: &'a App,
     lease: Lease,
+    name: &ArtifactName,
     interrupts: &watch::Receiver<Interrupt>,
-) -> Result<(Version, Artifact), PublishError> {
-    let name = complete(app, lease).await.map_err(PublishError::Disk)?;
-    match persist(interrupts, || app.store.publish(lease, &name)).await {
-        Ok(version) => Ok((version, app.artifacts.of(&unpublished(lease, version, name)))),
-        Err(error) => {
-            // It may be what fills the disk, so that nothing can be written.
-            if let Err(error) = app.artifacts.abandon(&name) {
-                tracing::warn!(%error, name, "an artifact that could not be published cannot be removed");
-            }
-            Err(error.into())
-        }
+) -> Result<(MutexGuard<'a, ()>, Version), PublishError> {
+    let turn = tokio::select! {
+        turn = app.taking_over.lock() => turn,
+        () = killed(interrupts.clone()) => return Err(PublishError::Killed),
+    };
+    let name = name.to_string();
+    let version = persist(interrupts, || app.store.publish(lease, &name)).await?;
+    Ok((turn, version))
+}
+
+/// Removes an artifact that is not published. It may be what fills the disk, so that nothing can be written.
+async fn abandon(app: &App, name: &ArtifactName) {
+    if let Err(error) = app.artifacts.abandon(name).await {
+        tracing::warn!(%error, %name, "an artifact that could not be published cannot be removed; the next sweep tries again");
     }
 }
 
 /// Loads a version; the error is why it cannot be loaded, or `None` if the attempt was killed meanwhile.
-async fn prepare(app: &App, artifact: Artifact, interrupts: &watch::Receiver<Interrupt>) -> Result<Standby, Option<String>> {
+async fn prepare(app: &App, version: ModelVersion, interrupts: &watch::Receiver<Interrupt>) -> Result<Standby, Option<String>> {
+    let prepared = async {
+        let artifact = app.artifacts.obtain(&version).await.map_err(|error| error.to_string())?;
+        app.pool.prepare(Some(artifact)).await
+    };
     tokio::select! {
-        prepared = app.pool.prepare(Some(artifact)) => prepared.map_err(Some),
+        prepared = prepared => prepared.map_err(Some),
         () = killed(interrupts.clone()) => Err(None),
     }
 }
@@ -116,27 +147,21 @@ async fn take_over(
     persist(interrupts, attempt).await
 }
 
-/// Writing out a large artifact takes long, and would hold up everything else on this thread.
-async fn complete(app: &Arc<App>, lease: Lease) -> io::Result<String> {
-    let shared = Arc::clone(app);
-    let completed = tokio::task::spawn_blocking(move || shared.artifacts.complete(lease)).await;
-    completed.map_err(io::Error::other)?
-}
-
 /// Has an older (or newer) version take over.
 ///
 /// # Errors
 ///
 /// A [`Problem`]; the version that served before then goes on.
 pub(crate) async fn activate(app: &App, version: Version) -> Result<(), Problem> {
-    let _turn = app.taking_over.lock().await;
     let versions = app.store.versions().await?;
     let wanted = versions.iter().find(|known| known.version == version).ok_or(StoreError::UnknownVersion(version))?;
     if wanted.state == dunnage_types::VersionState::Bad {
         return Err(StoreError::BadVersion(version).into());
     }
     let unusable = |reason| Problem::new(Code::VersionBad, format!("version {version} cannot serve: {reason}"));
-    let artifact = app.artifacts.find(wanted).map_err(unusable)?;
+    // Before it is this version's turn: it may have to be fetched, and others can serve meanwhile.
+    let artifact = app.artifacts.obtain(wanted).await.map_err(|error| unusable(error.to_string()))?;
+    let _turn = app.taking_over.lock().await;
     let standby = app.pool.prepare(Some(artifact)).await.map_err(unusable)?;
     app.pool.take_over(standby, commit_activation(app, version)).await.map_err(|(_, error)| error)?;
     app.presence.changed();
@@ -150,25 +175,35 @@ async fn commit_activation(app: &App, version: Version) -> Result<(), StoreError
     committed.unwrap_or_else(|_| Err(StoreError::Unavailable(format!("it did not answer within {COMMIT_LIMIT:?}").into())))
 }
 
-/// Has the active version take over here, which another replica made so.
+/// Has the active version take over here, which another replica made so; or serve, if this replica has just started.
 ///
 /// # Errors
 ///
 /// Why it cannot serve here, with its number; the version that served before then goes on.
 pub(crate) async fn catch_up(app: &App) -> Result<(), CatchUpError> {
-    let _turn = app.taking_over.lock().await;
-    // Only now: it may have changed while this replica was busy with another.
-    let Some(active) = app.store.active().await?.filter(|active| Some(active.version) != app.pool.status().version) else {
-        return Ok(());
-    };
+    let Some(active) = ahead(app).await? else { return Ok(()) };
     let version = active.version;
     let unusable = |reason| CatchUpError::Unusable { version, reason };
-    let artifact = app.artifacts.find(&active).map_err(unusable)?;
+    // Before it is this version's turn: it may have to be fetched, and others can be made to serve meanwhile.
+    let artifact = app.artifacts.obtain(&active).await.map_err(|error| unusable(error.to_string()))?;
+    let _turn = app.taking_over.lock().await;
+    if ahead(app).await?.is_none_or(|active| active.version != version) {
+        return Ok(());
+    }
+    if !app.pool.has_begun() {
+        app.pool.serve(artifact).await;
+        return Ok(());
+    }
     let standby = app.pool.prepare(Some(artifact)).await.map_err(unusable)?;
     let nothing_to_commit = async { Ok::<_, String>(()) };
     app.pool.take_over(standby, nothing_to_commit).await.map_err(|(_, reason)| unusable(reason))?;
     tracing::info!(%version, "the version that became active elsewhere serves here too");
     Ok(())
+}
+
+/// The active version, unless it is the one that serves here.
+async fn ahead(app: &App) -> Result<Option<ModelVersion>, StoreError> {
+    Ok(app.store.active().await?.filter(|active| Some(active.version) != app.pool.status().version))
 }
 
 /// Replaces every worker by one that has loaded the script as it is now.
@@ -179,7 +214,10 @@ pub(crate) async fn catch_up(app: &App) -> Result<(), CatchUpError> {
 pub(crate) async fn reload(app: &App) -> Result<(), String> {
     let _turn = app.taking_over.lock().await;
     let active = app.store.active().await.map_err(|error| chain(&error))?;
-    let artifact = active.map(|version| app.artifacts.find(&version)).transpose()?;
+    let artifact = match active {
+        Some(version) => Some(app.artifacts.obtain(&version).await.map_err(|error| error.to_string())?),
+        None => None,
+    };
     let standby = app.pool.prepare(artifact).await?;
     app.pool.take_over(standby, async { Ok::<_, String>(()) }).await.map_err(|(_, error)| error)?;
     app.reloads.fetch_add(1, Ordering::SeqCst);
@@ -187,12 +225,12 @@ pub(crate) async fn reload(app: &App) -> Result<(), String> {
 }
 
 /// A version as it is between its publication and its activation.
-fn unpublished(lease: Lease, version: Version, artifact: String) -> ModelVersion {
+fn unpublished(lease: Lease, version: Version, artifact: &ArtifactName) -> ModelVersion {
     ModelVersion {
         version,
         state: dunnage_types::VersionState::Ready,
         active: false,
-        artifact,
+        artifact: artifact.to_string(),
         job: lease.job,
         created_at: dunnage_types::Timestamp::now(),
         error: None,
@@ -220,7 +258,10 @@ pub(crate) enum CatchUpError {
 pub(crate) enum PublishError {
     /// What it wrote cannot be kept.
     #[error("the artifact cannot be kept")]
-    Disk(#[source] io::Error),
+    Unkept(#[from] SealError),
+    /// What it wrote cannot be stored where other replicas find it.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// The new version cannot be loaded, or fails its own test.
     #[error("version {version} cannot serve: {reason}")]
     Unusable {
@@ -232,6 +273,9 @@ pub(crate) enum PublishError {
     /// The attempt was killed while the new version was being loaded.
     #[error("the attempt was ended")]
     Killed,
+    /// The result could not be written to its object.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -31,6 +31,13 @@ pub trait Jobs: Send + Sync {
     /// the oldest unfinished one is handed out. A claim whose answer was lost ends with its lease.
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError>;
 
+    /// Up to `limit` of the jobs that [`Jobs::claim`] would hand out next, in its order, without claiming them: due, and first of their
+    /// keys. For whoever wants to make something ready for them.
+    ///
+    /// Only a hint: no row is locked, so each may have been claimed, here or elsewhere, by the time it is looked at. Jobs that cannot be
+    /// read are left out; a claim ends them.
+    async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
+
     /// Prolongs a lease to `by` from now, and tells whether the job's cancellation has been asked for.
     ///
     /// # Errors
@@ -108,6 +115,8 @@ pub struct NewJob {
     pub idempotency: Option<Idempotency>,
     /// Where to post the end of the job to.
     pub callback: Option<String>,
+    /// The object to write the result to, already with its final key; only the S3 form makes sense.
+    pub output_uri: Option<FileAddress>,
     /// How many attempts may be started; at least 1.
     pub max_attempts: u32,
 }
@@ -128,6 +137,16 @@ pub enum Enqueued {
     Created(JobId),
     /// The same request had made this job before.
     Existing(JobId),
+}
+
+impl Enqueued {
+    /// The job, whoever made it.
+    #[must_use]
+    pub fn id(self) -> JobId {
+        match self {
+            Self::Created(id) | Self::Existing(id) => id,
+        }
+    }
 }
 
 /// The fenced right to finish one attempt at a job.

@@ -17,7 +17,13 @@ local outputs = {
     return sizes
   end,
   values = function(_, ctx) return ctx.params.values end,
-  contents = function(files) return { files[1]:read():byte(1, -1) } end,
+  contents = function(files)
+    local text, bytes = files[1]:read(), {}
+    for place = 1, #text do
+      bytes[place] = text:byte(place)
+    end
+    return bytes
+  end,
   floats = function(_, ctx) return dunnage.array(ctx.params.values, "f32") end,
   tell = function() io.stderr:write("last words\n") return { 1 } end,
   nan = function() return { 1, 0 / 0 } end,

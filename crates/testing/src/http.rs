@@ -86,10 +86,19 @@ impl Request {
     /// When no whole answer came. The request may have had its effect all the same, unless the kind is
     /// [`io::ErrorKind::ConnectionRefused`].
     pub fn send(&self, address: SocketAddr) -> io::Result<Response> {
+        Response::read(&mut BufReader::new(self.begin(address)?), self.method == "HEAD")
+    }
+
+    /// Sends the request and returns the connection without waiting for an answer; dropping it hangs up.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be sent.
+    pub fn begin(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&address, self.patience)?;
         stream.set_read_timeout(Some(self.patience))?;
         stream.write_all(&self.encode(address))?;
-        Response::read(&mut BufReader::new(stream), self.method == "HEAD")
+        Ok(stream)
     }
 
     /// Sends the request over a connection that has been made, and reads the answer.
@@ -131,6 +140,12 @@ impl Response {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
     }
 
     /// The body as a text.

@@ -56,10 +56,20 @@ impl Service {
         i32::try_from(self.child.id()).expect("process numbers are small")
     }
 
-    /// The workers it has now.
+    /// The workers it has now, and what it has adopted from them.
     #[must_use]
     pub fn workers(&self) -> Vec<i32> {
-        census::children(self.pid())
+        census::children(self.pid()).into_iter().filter(|child| !is_guard(*child)).collect()
+    }
+
+    /// The process that looks after what is left when the server is killed.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn guard(&self) -> i32 {
+        census::children(self.pid()).into_iter().find(|child| is_guard(*child)).expect("a server has a guard")
     }
 
     /// Every process that belongs to it, itself and its workers' children included.
@@ -324,6 +334,10 @@ impl std::fmt::Display for Log {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(&self.lines().join("\n"))
     }
+}
+
+fn is_guard(pid: i32) -> bool {
+    census::command_line(pid).ends_with(" guard ")
 }
 
 fn listening(line: &str) -> Option<SocketAddr> {

@@ -172,6 +172,28 @@ impl Setup {
         service
     }
 
+    /// Like [`Setup::start`], with a data folder of its own: a replica that shares none.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::start`] does.
+    pub fn start_apart(&self, data_dir: &str) -> Service {
+        let service = self.launch_apart(data_dir);
+        eventually("the service is ready", START_PATIENCE, || (service.get("/healthz/ready").status == 200).then_some(()));
+        service
+    }
+
+    /// Like [`Setup::launch`], with a data folder of its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::launch`] does.
+    #[must_use]
+    pub fn launch_apart(&self, data_dir: &str) -> Service {
+        let mark = next_mark();
+        Service::spawn(&mut self.command_in(&self.folder().join(data_dir), &mark), mark)
+    }
+
     /// Starts a service and waits until it listens.
     ///
     /// # Panics
@@ -217,6 +239,10 @@ impl Setup {
     }
 
     fn command(&self, mark: &str) -> Command {
+        self.command_in(&self.data_dir(), mark)
+    }
+
+    fn command_in(&self, data_dir: &Path, mark: &str) -> Command {
         require_built(&self.binary);
         let mut command = Command::new(&self.binary);
         let own_settings = |name: &OsStr| name.as_encoded_bytes().starts_with(b"DUNNAGE_");
@@ -228,7 +254,7 @@ impl Setup {
             .arg("serve")
             .arg(&self.script)
             .args(["--port", &self.port.to_string(), "--log-format", "json", "--log-level", "debug"])
-            .args(["--data-dir".as_ref(), self.data_dir().as_os_str()])
+            .args(["--data-dir".as_ref(), data_dir.as_os_str()])
             .args(&self.flags)
             .current_dir(self.folder())
             .env_remove("VIRTUAL_ENV")
@@ -261,16 +287,32 @@ fn next_mark() -> String {
     format!("SERVICE_UNDER_TEST={}-{}", std::process::id(), LIVES.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The `dunnage` that was built with the running test.
+/// Names another `dunnage` than the one that was built, so that tests can be seen to fail where it is at fault.
+pub const BINARY_UNDER_TEST: &str = "DUNNAGE_BINARY_UNDER_TEST";
+
+/// The `dunnage` to test: the one that [`BINARY_UNDER_TEST`] names, or else the one that was built with the running test.
 ///
 /// # Panics
 ///
 /// Never in a test, which cargo runs from `target/PROFILE/deps`.
 #[must_use]
 pub fn built_dunnage() -> PathBuf {
+    if let Some(named) = std::env::var_os(BINARY_UNDER_TEST) {
+        return named.into();
+    }
+    built("dunnage")
+}
+
+/// A program that was built with the running test.
+///
+/// # Panics
+///
+/// Never in a test, which cargo runs from `target/PROFILE/deps`.
+#[must_use]
+pub fn built(program: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its file");
     let profile = test.parent().and_then(Path::parent).expect("tests lie in a folder of the profile's folder");
-    profile.join("dunnage")
+    profile.join(program)
 }
 
 fn require_built(binary: &Path) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The longest key S3 allows, in bytes.
-const MAX_KEY_BYTES: usize = 1024;
+pub(crate) const MAX_KEY_BYTES: usize = 1024;
 /// The longest path Linux allows, in bytes.
 const MAX_PATH_BYTES: usize = 4095;
 
@@ -123,7 +123,7 @@ fn parse_s3(rest: &str) -> Result<FileAddress, AddressError> {
 }
 
 /// The rules of "General purpose bucket naming rules" in the Amazon S3 user guide.
-fn is_bucket_name(bucket: &str) -> bool {
+pub(crate) fn is_bucket_name(bucket: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let bytes = bucket.as_bytes();
     (3..=63).contains(&bytes.len())

@@ -156,6 +156,8 @@ pub struct Job {
     pub cancel_requested: bool,
     /// Whom to tell of its end, if the client asked for that.
     pub callback: Option<Callback>,
+    /// The object that its result is written to before it ends as done, if the client asked for that; always of the S3 form.
+    pub output_uri: Option<FileAddress>,
     /// When it was committed.
     pub created_at: Timestamp,
     /// When the newest attempt was claimed.

@@ -7,6 +7,7 @@ pub mod address;
 pub mod array;
 pub mod id;
 pub mod job;
+pub mod prefix;
 pub mod replica;
 pub mod state;
 pub mod time;
@@ -19,6 +20,7 @@ pub use id::{InvalidId, JobId, ReplicaId, ServiceName, WorkerId};
 pub use job::{
     Callback, CallbackState, Job, JobError, JobKind, JobState, JobStatus, LogLevel, LogLine, LogSource, NewLogLine, Progress,
 };
+pub use prefix::{ObjectPrefix, PrefixError};
 pub use replica::{Presence, Replica};
 pub use state::StateValue;
 pub use time::Timestamp;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dunnage_protocol::{Ask, AskError, CallId, Cancel, Reply, ReplyOutcome, ToServer, ToWorker};
 use dunnage_types::{LogSource, Progress};
+use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +21,9 @@ use crate::process::Process;
 
 /// How long a worker that has closed its connection may take to end before it is killed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The number of SIGKILL.
+const KILL: i32 = Signal::KILL.as_raw();
 
 /// What leads to a worker: its process, its connection, and what it prints.
 pub(crate) struct Channel {
@@ -161,16 +165,32 @@ impl Channel {
 
     /// Makes sure that the worker is gone, and says how it went. `exit` is our reason for ending it, if it was us.
     pub(crate) async fn lose(&mut self, exit: Option<Exit>, host: &dyn Host) -> Lost {
-        let status = match self.process.take() {
-            Some(process) => {
-                process.end().await.inspect_err(|error| tracing::warn!(%error, "a lost worker could not be reaped")).ok()
+        let exit = match (exit, self.process.take()) {
+            (None, Some(process)) => how_it_ended(process).await,
+            (Some(exit), process) => {
+                if let Some(process) = process {
+                    reaped(process.end().await);
+                }
+                exit
             }
-            None => None,
+            (None, None) => Exit::Code(-1),
         };
         self.lines.drain().into_iter().for_each(|line| host.line(line));
-        let exit = exit.or_else(|| status.map(Exit::from)).unwrap_or(Exit::Code(-1));
         Lost { exit, last_lines: self.lines.recent() }
     }
+}
+
+/// Reaps a process that has ended by itself, or was ended by somebody else.
+async fn how_it_ended(process: Process) -> Exit {
+    let oom_kills = process.oom_kills();
+    match reaped(process.end().await).map_or(Exit::Code(-1), Exit::from) {
+        Exit::Signal(KILL) if oom_kills.is_some_and(|kills| kills.explains_a_kill()) => Exit::OutOfMemory,
+        exit => exit,
+    }
+}
+
+fn reaped(status: std::io::Result<std::process::ExitStatus>) -> Option<std::process::ExitStatus> {
+    status.inspect_err(|error| tracing::warn!(%error, "a lost worker could not be reaped")).ok()
 }
 
 async fn ended(process: Option<&Process>) {

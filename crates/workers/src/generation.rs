@@ -7,6 +7,8 @@ use dunnage_protocol::{Artifact, Functions};
 use dunnage_types::Version;
 use tokio::sync::watch;
 
+use crate::exit::Lost;
+
 /// What the workers of a generation do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -26,6 +28,7 @@ pub(crate) struct Generation {
     ready: AtomicUsize,
     report: watch::Sender<Report>,
     last_error: Mutex<Option<String>>,
+    last_loss: Mutex<Option<String>>,
 }
 
 /// How the first start of a generation's workers went.
@@ -54,6 +57,16 @@ impl Drop for Standby {
     }
 }
 
+/// A loaded worker, as far as its generation counts them.
+#[derive(Debug)]
+pub(crate) struct Ready(Arc<Generation>);
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.0.ready.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Generation {
     pub(crate) fn new(artifact: Option<Artifact>, phase: Phase) -> Arc<Self> {
         Arc::new(Self {
@@ -62,6 +75,7 @@ impl Generation {
             ready: AtomicUsize::new(0),
             report: watch::Sender::new(Report::default()),
             last_error: Mutex::new(None),
+            last_loss: Mutex::new(None),
         })
     }
 
@@ -89,11 +103,18 @@ impl Generation {
         self.report.borrow().functions
     }
 
+    /// Why the newest start failed, unless a worker has been loaded since.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn worker_loaded(&self, functions: Functions) {
+    /// How the worker ended that was lost last.
+    pub(crate) fn last_loss(&self) -> Option<String> {
+        self.last_loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a worker as ready until the value returned is dropped.
+    pub(crate) fn worker_loaded(self: Arc<Self>, functions: Functions) -> Ready {
         self.ready.fetch_add(1, Ordering::SeqCst);
         self.set_last_error(None);
         self.report.send_modify(|report| {
@@ -101,6 +122,7 @@ impl Generation {
             report.loaded += 1;
             report.failure = None;
         });
+        Ready(self)
     }
 
     pub(crate) fn worker_failed(&self, error: String) {
@@ -108,8 +130,8 @@ impl Generation {
         self.report.send_modify(|report| report.failure = Some(error));
     }
 
-    pub(crate) fn worker_gone(&self) {
-        self.ready.fetch_sub(1, Ordering::SeqCst);
+    pub(crate) fn note_loss(&self, lost: &Lost) {
+        *self.last_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost.to_string());
     }
 
     fn set_last_error(&self, error: Option<String>) {

@@ -1,82 +1,26 @@
-//! Which program runs a script, and the one thread that starts programs.
+//! The one thread that starts programs.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::family::Family;
+use crate::guard::Guard;
+use crate::kin::{ServerMark, WorkerMark};
+use crate::oom::OomKills;
+use crate::program::Runtime;
+use crate::scratch::{Scratch, WorkerScratch};
 use crate::sys;
 
-/// The runtimes that come with the product, by the extension of the scripts they run.
-const KNOWN: [(&str, &str); 2] = [("py", "dunnage-python"), ("lua", "dunnage-lua")];
 /// What a worker does not get to see of the server's environment: its configuration and its credentials.
 const WITHHELD_PREFIXES: [&str; 4] = ["DUNNAGE_", "AWS_", "PG", "DATABASE_URL"];
-
-/// A program that runs scripts, and its arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Runtime {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
-}
-
-impl Runtime {
-    /// Finds the runtime for `script`: the one named, or the one its extension stands for. A name is looked for beside this
-    /// program, then on `PATH`; anything with a slash is a path.
-    ///
-    /// # Errors
-    ///
-    /// [`RuntimeError`] if the extension is unknown or the program is nowhere to be found.
-    pub fn find(script: &Path, named: Option<&str>) -> Result<Self, RuntimeError> {
-        let name = match named {
-            Some(path) if path.contains('/') => {
-                let program = std::path::absolute(path).unwrap_or_else(|_| path.into());
-                return Self::existing(program).ok_or_else(|| RuntimeError::NotFound(path.to_owned()));
-            }
-            Some(name) if name.starts_with("dunnage-") => name.to_owned(),
-            Some(name) => format!("dunnage-{name}"),
-            None => known_runtime(script)?.to_owned(),
-        };
-        let found = candidates(&name).find_map(Self::existing);
-        found.ok_or(RuntimeError::NotFound(name))
-    }
-
-    fn existing(program: PathBuf) -> Option<Self> {
-        program.is_file().then(|| Self { program, arguments: Vec::new() })
-    }
-}
-
-fn known_runtime(script: &Path) -> Result<&'static str, RuntimeError> {
-    let extension = script.extension().unwrap_or_default().to_string_lossy();
-    KNOWN
-        .iter()
-        .find(|(known, _)| *known == extension)
-        .map(|(_, runtime)| *runtime)
-        .ok_or_else(|| RuntimeError::UnknownExtension(script.to_owned()))
-}
-
-fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<PathBuf> = std::env::split_paths(&path).map(|folder| folder.join(name)).collect();
-    beside.into_iter().chain(on_path)
-}
-
-/// Why there is no runtime for a script.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RuntimeError {
-    /// The extension says nothing.
-    #[error("`{}` ends neither in `.py` nor in `.lua`; name the runtime with `--runtime`", .0.display())]
-    UnknownExtension(PathBuf),
-    /// The program is missing.
-    #[error("the runtime `{0}` was found neither beside this program nor on PATH")]
-    NotFound(String),
-}
 
 /// Starts programs, all from one thread that lives as long as the process.
 ///
@@ -85,18 +29,43 @@ pub enum RuntimeError {
 #[derive(Debug, Clone)]
 pub struct Launcher {
     requests: mpsc::UnboundedSender<Request>,
+    shared: Arc<Shared>,
 }
 
+/// What all workers of a server have in common.
+#[derive(Debug)]
+struct Shared {
+    mark: ServerMark,
+    scratch: Scratch,
+    family: Family,
+    oom_kills: Arc<OomKills>,
+    started: AtomicU64,
+    guard: Mutex<Option<Guard>>,
+}
+
+#[derive(Debug)]
 struct Request {
     runtime: Runtime,
     directory: PathBuf,
+    belongings: Belongings,
     respond: oneshot::Sender<io::Result<Launched>>,
 }
 
+/// What a worker has outside of its process, and what has to be seen to when that ends.
+#[derive(Debug)]
+pub(crate) struct Belongings {
+    pub(crate) mark: WorkerMark,
+    pub(crate) scratch: WorkerScratch,
+    pub(crate) family: Family,
+    pub(crate) oom_kills: Arc<OomKills>,
+}
+
 /// A program that has just been started.
+#[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) child: Child,
     pub(crate) socket: UnixStream,
+    pub(crate) belongings: Belongings,
 }
 
 impl Launcher {
@@ -104,17 +73,17 @@ impl Launcher {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] if the system refuses another thread, or a look at this process's own descriptors.
+    /// An [`io::Error`] if the system refuses another thread, a folder for temporary files, or a look at this process's own
+    /// descriptors.
     pub fn start() -> io::Result<Self> {
         sys::withhold_inherited()?;
         let (requests, mut received) = mpsc::unbounded_channel::<Request>();
         std::thread::Builder::new().name("launcher".to_owned()).spawn(move || {
-            while let Some(request) = received.blocking_recv() {
-                let launched = launch(&request.runtime, &request.directory);
-                if let Err(Ok(mut unwanted)) = request.respond.send(launched) {
-                    // Whoever asked has gone; nobody else would end and reap the child. An error means that it has ended.
-                    let _ = unwanted.child.kill();
-                    let _ = unwanted.child.wait();
+            while let Some(Request { runtime, directory, belongings, respond }) = received.blocking_recv() {
+                let launched = launch(&runtime, &directory, belongings);
+                if let Err(Ok(unwanted)) = respond.send(launched) {
+                    // Whoever asked has gone; nobody else would end and reap the child.
+                    discard(unwanted);
                 }
             }
             // The handles are all gone, but the workers they started may not be: stay until the process ends.
@@ -122,18 +91,68 @@ impl Launcher {
                 std::thread::park();
             }
         })?;
-        Ok(Self { requests })
+        let shared = Shared {
+            mark: ServerMark::random(),
+            scratch: Scratch::make()?,
+            family: Family::default(),
+            oom_kills: Arc::new(OomKills::watch()),
+            started: AtomicU64::new(0),
+            guard: Mutex::new(None),
+        };
+        Ok(Self { requests, shared: Arc::new(shared) })
+    }
+
+    /// Takes care of what scripts start for as long as this process lives, and beyond: orphans come to this process and are reaped,
+    /// and `guard`, a command that comes to [`crate::stand_guard`], ends them if this process is killed. What of it cannot be had is
+    /// told in the log.
+    pub fn look_after_orphans(&self, guard: Command) {
+        if let Err(error) = self.shared.family.adopt_orphans() {
+            tracing::warn!(%error, "daemons that scripts start will not be reaped here");
+        }
+        match Guard::start(guard, &self.shared.mark, &self.shared.family) {
+            Ok(guard) => *self.guard() = Some(guard),
+            Err(error) => tracing::warn!(%error, "what scripts start will outlive this server if it is killed"),
+        }
+    }
+
+    /// Ends everything that scripts have started and that is still there, once every worker has ended.
+    pub async fn finish(&self) {
+        let launcher = self.clone();
+        let finishing = tokio::task::spawn_blocking(move || {
+            launcher.shared.mark.kill_all();
+            launcher.shared.family.end_orphans();
+            drop(launcher.guard().take());
+        });
+        if let Err(error) = finishing.await {
+            tracing::error!(%error, "what scripts have started could not be ended");
+        }
     }
 
     pub(crate) async fn launch(&self, runtime: Runtime, directory: PathBuf) -> io::Result<Launched> {
         let (respond, response) = oneshot::channel();
         let gone = |_| io::Error::other("the launcher thread has ended");
-        self.requests.send(Request { runtime, directory, respond }).map_err(|_| gone(()))?;
+        let belongings = self.belongings()?;
+        self.requests.send(Request { runtime, directory, belongings, respond }).map_err(|_| gone(()))?;
         response.await.map_err(|_| gone(()))?
+    }
+
+    fn belongings(&self) -> io::Result<Belongings> {
+        let Shared { mark, scratch, family, oom_kills, started, .. } = &*self.shared;
+        let number = started.fetch_add(1, Ordering::Relaxed);
+        Ok(Belongings {
+            mark: mark.worker(number),
+            scratch: scratch.worker(number)?,
+            family: family.clone(),
+            oom_kills: Arc::clone(oom_kills),
+        })
+    }
+
+    fn guard(&self) -> std::sync::MutexGuard<'_, Option<Guard>> {
+        self.shared.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn launch(runtime: &Runtime, directory: &Path) -> io::Result<Launched> {
+fn launch(runtime: &Runtime, directory: &Path, belongings: Belongings) -> io::Result<Launched> {
     let (socket, theirs) = UnixStream::pair()?;
     let mut command = Command::new(&runtime.program);
     command
@@ -148,22 +167,20 @@ fn launch(runtime: &Runtime, directory: &Path) -> io::Result<Launched> {
             command.env_remove(name);
         }
     }
+    let (name, value) = belongings.mark.variable();
+    command.env(name, value).env("TMPDIR", belongings.scratch.path());
     sys::prepare(&mut command, sys::above_reserved(theirs)?);
-    let child = command.spawn()?;
-    Ok(Launched { child, socket })
+    let child = belongings.family.start(|| {
+        let child = command.spawn()?;
+        Ok((Pid::from_child(&child), child))
+    })?;
+    Ok(Launched { child, socket, belongings })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_extension_decides_unless_a_runtime_is_named() {
-        assert_eq!(known_runtime(Path::new("a/model.py")), Ok("dunnage-python"));
-        assert_eq!(known_runtime(Path::new("model.lua")), Ok("dunnage-lua"));
-        assert!(known_runtime(Path::new("model")).is_err());
-        let found = Runtime::find(Path::new("model.x"), Some("/bin/sh")).unwrap();
-        assert_eq!(found.program, Path::new("/bin/sh"));
-        assert_eq!(Runtime::find(Path::new("model.x"), Some("nonesuch")), Err(RuntimeError::NotFound("dunnage-nonesuch".into())));
-    }
+fn discard(Launched { mut child, belongings, .. }: Launched) {
+    // An error means that it has ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    belongings.family.forget(Pid::from_child(&child));
+    belongings.mark.kill_all();
 }

@@ -4,30 +4,45 @@
 //! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
 //! What a script asks of the server while it runs is answered by a [`Host`].
 
+mod allowance;
 mod answer;
 mod batch;
+mod calls;
 mod connection;
 mod conversation;
+mod device;
 mod exit;
+mod family;
 mod generation;
+mod guard;
 mod host;
 mod interrupt;
+mod kin;
 mod launch;
 mod lines;
+mod losses;
+mod oom;
 mod pool;
 mod process;
+mod program;
 mod queue;
+mod scratch;
 mod shared;
 mod slot;
+mod successor;
 mod sys;
+mod wear;
 mod worker;
 
 pub use batch::Hold;
-pub use exit::{Exit, Lost};
+pub use exit::{Exit, Lost, Reason};
 pub use generation::Standby;
+pub use guard::stand_guard;
 pub use host::{Host, Line};
 pub use interrupt::Interrupt;
-pub use launch::{Launcher, Runtime, RuntimeError};
+pub use launch::Launcher;
 pub use pool::{JobLost, OutputError, Pool, PoolStatus, Served};
+pub use program::{Runtime, RuntimeError};
 pub use shared::PoolSettings;
+pub use wear::{Recycling, Wear, WornOut};
 pub use worker::{StartError, Started, Worker};

@@ -7,13 +7,17 @@ use std::os::fd::OwnedFd;
 
 use dunnage_types::{LogLevel, LogSource};
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
 
+use crate::allowance::Allowance;
 use crate::host::Line;
 
 /// A longer line is cut into pieces of this size.
-const MAX_LINE_BYTES: usize = 8 << 10;
+pub(crate) const MAX_LINE_BYTES: usize = 8 << 10;
 /// At most so much is taken from a pipe when a call ends; only something that prints without end has more.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
+/// So much is kept of each of them.
+const KEPT_LINE_BYTES: usize = 1000;
 /// So many of the last lines of standard error are kept, to explain a crash.
 const KEPT_LINES: usize = 20;
 
@@ -23,13 +27,14 @@ pub(crate) struct Lines {
     stdout: Stream,
     stderr: Stream,
     recent: VecDeque<String>,
+    allowance: Allowance,
 }
 
 impl Lines {
     pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let stdout = Stream::new(stdout, LogSource::Stdout)?;
         let stderr = Stream::new(stderr, LogSource::Stderr)?;
-        Ok(Self { stdout, stderr, recent: VecDeque::new() })
+        Ok(Self { stdout, stderr, recent: VecDeque::new(), allowance: Allowance::new(Instant::now()) })
     }
 
     /// Waits for lines; for ever once both pipes are closed. May be dropped and called again without losing any.
@@ -44,10 +49,12 @@ impl Lines {
     /// Everything that has been written so far, an unfinished last line included. A worker writes what belongs to a call
     /// before it answers the call, so after an answer this finds the call's last lines.
     pub(crate) fn drain(&mut self) -> Vec<Line> {
-        let mut lines = self.take(MAX_DRAIN_BYTES);
+        let mut lines = self.read(MAX_DRAIN_BYTES);
         lines.extend(self.stdout.unfinished());
         lines.extend(self.stderr.unfinished().inspect(|line| remember(&mut self.recent, line)));
-        lines
+        let mut admitted = self.allowance.admit(lines, Instant::now());
+        admitted.extend(self.allowance.tell_left_out());
+        admitted
     }
 
     /// The last lines of standard error.
@@ -56,6 +63,11 @@ impl Lines {
     }
 
     fn take(&mut self, max_bytes: usize) -> Vec<Line> {
+        let lines = self.read(max_bytes);
+        self.allowance.admit(lines, Instant::now())
+    }
+
+    fn read(&mut self, max_bytes: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         self.stdout.read(max_bytes, &mut lines);
         let from_stderr = lines.len();
@@ -71,7 +83,8 @@ fn remember(recent: &mut VecDeque<String>, line: &Line) {
     if recent.len() == KEPT_LINES {
         recent.pop_front();
     }
-    recent.push_back(line.message.clone());
+    let end = line.message.floor_char_boundary(KEPT_LINE_BYTES);
+    recent.push_back(line.message[..end].to_owned());
 }
 
 #[derive(Debug)]
@@ -188,6 +201,14 @@ mod tests {
         stdout.write_all(&vec![b'x'; 2 * MAX_LINE_BYTES + 5]).unwrap();
         let lengths: Vec<_> = lines.drain().iter().map(|line| line.message.len()).collect();
         assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 5]);
+    }
+
+    #[tokio::test]
+    async fn the_lines_that_are_kept_are_short() {
+        let (_stdout, mut stderr, mut lines) = pair();
+        stderr.write_all("é".repeat(MAX_LINE_BYTES / 2 - 1).as_bytes()).unwrap();
+        lines.drain();
+        assert_eq!(lines.recent()[0].len(), KEPT_LINE_BYTES);
     }
 
     #[tokio::test]

@@ -7,16 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use dunnage_protocol::{Artifact, CallError, Functions, Outcome, Request, Run};
 use dunnage_types::{Vector, Version, WorkerId};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::batch::{Answered, Failed, Hold, Pending, PendingJob, Work};
-use crate::exit::Lost;
+use crate::exit::{Lost, Reason};
 use crate::generation::{Generation, Phase, Standby};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::launch::Launcher;
+use crate::losses::Losses;
 use crate::queue::Queue;
 use crate::shared::{PoolSettings, Shared};
 use crate::slot;
@@ -53,31 +54,67 @@ pub struct PoolStatus {
     pub functions: Option<Functions>,
     /// Why the newest start failed, unless a worker has been loaded since.
     pub last_error: Option<String>,
-    /// How many workers have died since the server started.
+    /// How the worker ended that was lost last.
+    pub last_loss: Option<String>,
+    /// How many serving workers have died since the server started.
     pub losses: u64,
+    /// How many workers have died since then, and how many could not be started, by reason; those noted with
+    /// [`Pool::note_loss`] too.
+    pub losses_by_reason: Vec<(Reason, u64)>,
 }
 
 impl Pool {
     /// Starts the workers, on `artifact` if there is an active version. They are not waited for: requests may queue at once.
     #[must_use]
     pub fn start(settings: PoolSettings, launcher: Launcher, host: Arc<dyn Host>, artifact: Option<Artifact>) -> Self {
+        let pool = Self::new(settings, launcher, host);
         let generation = Generation::new(artifact, Phase::Serving);
+        let mut slots = pool.shared.slots.try_lock().expect("nobody else has seen the pool yet");
+        pool.start_slots(&mut slots, &generation);
+        drop(slots);
+        pool.shared.serve_with(generation);
+        pool
+    }
+
+    /// A pool that has yet to be told what to serve. Requests queue until it is, or are refused from [`Pool::refuse`] on.
+    #[must_use]
+    pub fn new(settings: PoolSettings, launcher: Launcher, host: Arc<dyn Host>) -> Self {
         let queue = Queue::new(settings.max_queue);
         let shared = Arc::new(Shared {
             settings,
             launcher,
             host,
             queue,
-            serving: RwLock::new(Arc::clone(&generation)),
+            serving: RwLock::new(Generation::new(None, Phase::Serving)),
             slots: tokio::sync::Mutex::new(JoinSet::new()),
+            begun: AtomicBool::new(false),
             workers: AtomicU32::new(0),
-            losses: AtomicU64::new(0),
+            losses: Losses::default(),
+            serving_losses: AtomicU64::new(0),
+            replacements: Arc::new(Semaphore::new(1)),
         });
-        let pool = Self { shared };
-        let mut slots = pool.shared.slots.try_lock().expect("nobody else has seen the pool yet");
-        pool.start_slots(&mut slots, &generation);
-        drop(slots);
-        pool
+        Self { shared }
+    }
+
+    /// Starts the workers of a [new](Pool::new) pool on `artifact`, as [`Pool::start`] does.
+    pub async fn serve(&self, artifact: Artifact) {
+        let generation = Generation::new(Some(artifact), Phase::Serving);
+        self.start_slots(&mut *self.shared.slots.lock().await, &generation);
+        self.shared.serve_with(generation).enter(Phase::Retired);
+    }
+
+    /// Whether any worker has been started, or is about to be.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.shared.begun.load(Ordering::SeqCst)
+    }
+
+    /// Refuses requests for `reason` for as long as no worker has been started. Nothing happens if one has.
+    pub fn refuse(&self, reason: &str) {
+        if !self.has_begun() {
+            self.shared.serving().worker_failed(reason.to_owned());
+            self.shared.refuse_waiting(reason);
+        }
     }
 
     /// Has a worker answer `request`. `hold` is dropped when the answer is there, or when no worker will look at the request any more:
@@ -183,8 +220,15 @@ impl Pool {
             version: generation.version(),
             functions: generation.functions(),
             last_error: generation.last_error(),
-            losses: self.shared.losses.load(Ordering::Relaxed),
+            last_loss: generation.last_loss(),
+            losses: self.shared.serving_losses.load(Ordering::Relaxed),
+            losses_by_reason: self.shared.losses.by_reason(),
         }
+    }
+
+    /// Counts the loss of a worker that is not of this pool.
+    pub fn note_loss(&self, reason: Reason) {
+        self.shared.losses.note(reason);
     }
 
     /// Draws the number of another worker, for one that is not of this pool.
@@ -216,9 +260,10 @@ impl Pool {
     }
 
     fn start_slots(&self, slots: &mut JoinSet<()>, generation: &Arc<Generation>) {
+        self.shared.begun.store(true, Ordering::SeqCst);
         while slots.try_join_next().is_some() {}
         for _ in 0..self.shared.settings.workers {
-            slots.spawn(slot::run(Arc::clone(&self.shared), Arc::clone(generation)));
+            slots.spawn(slot::keep_running(Arc::clone(&self.shared), Arc::clone(generation)));
         }
     }
 }

@@ -2,27 +2,55 @@
 
 use std::io;
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 
+use crate::launch::Belongings;
+use crate::oom::OomKills;
 use crate::sys;
 
-/// A child that leads a process group of its own. Dropping it kills the group and has the child reaped.
+/// How long a killed process may take to end before that is told. One that waits for a device that does not answer cannot end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A child that leads a process group of its own. Dropping it kills the child with all it has started, has it reaped and its temporary
+/// files removed.
 #[derive(Debug)]
 pub(crate) struct Process {
     /// `None` once it is reaped: from then on its number may belong to another process.
-    child: Option<Child>,
+    remains: Option<Remains>,
     pid: Pid,
     pidfd: AsyncFd<rustix::fd::OwnedFd>,
 }
 
+/// What has to be cleared away when a child has ended.
+#[derive(Debug)]
+struct Remains {
+    child: Child,
+    belongings: Belongings,
+}
+
+impl Remains {
+    /// Reaps the child, kills what it has left behind, and removes its files. Waits for all of it.
+    fn clear(mut self) -> io::Result<ExitStatus> {
+        let Belongings { mark, family, .. } = &self.belongings;
+        let status = self.child.wait();
+        family.forget(Pid::from_child(&self.child));
+        match mark.kill_all() {
+            0 => {}
+            killed => tracing::info!(killed, "a worker had left processes of its own behind; they were killed"),
+        }
+        status
+    }
+}
+
 impl Process {
-    pub(crate) fn new(child: Child) -> io::Result<Self> {
+    pub(crate) fn new(child: Child, belongings: Belongings) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { child: Some(child), pid, pidfd: sys::watch(pidfd)? })
+        Ok(Self { remains: Some(Remains { child, belongings }), pid, pidfd: sys::watch(pidfd)? })
     }
 
     pub(crate) fn id(&self) -> i32 {
@@ -43,29 +71,35 @@ impl Process {
 
     /// Sends a signal to the child and everything in its process group.
     pub(crate) fn signal(&self, signal: Signal) {
-        if self.child.is_some() {
+        if self.remains.is_some() {
             // Failure means that the group has no member any more.
             let _ = rustix::process::kill_process_group(self.pid, signal);
         }
     }
 
-    /// Kills whatever is left of the group and reaps the child.
+    /// Who knows whether the system kills for want of memory.
+    pub(crate) fn oom_kills(&self) -> Option<Arc<OomKills>> {
+        self.remains.as_ref().map(|remains| Arc::clone(&remains.belongings.oom_kills))
+    }
+
+    /// Kills whatever is left of the group and of what left it, and reaps the child. Nothing takes its place before that: it may hold
+    /// memory of a device, which comes free only then.
     pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::KILL);
-        self.ended().await;
-        match self.child.take() {
-            Some(mut child) => child.wait(),
-            None => Err(io::Error::other("the child was reaped before")),
+        while !self.ended_within(KILL_PATIENCE).await {
+            tracing::error!(pid = self.id(), "a worker was killed and does not end; a device may not answer");
         }
+        let remains = self.remains.take().ok_or_else(|| io::Error::other("the child was reaped before"))?;
+        tokio::task::spawn_blocking(|| remains.clear()).await.map_err(io::Error::other)?
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        if let Some(mut child) = self.child.take() {
+        if let Some(remains) = self.remains.take() {
             // A killed child ends soon, but perhaps not now; waiting for it here could hold up an async thread.
-            std::thread::spawn(move || child.wait());
+            std::thread::spawn(move || remains.clear());
         }
     }
 }

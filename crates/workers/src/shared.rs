@@ -1,19 +1,23 @@
 //! What the pool's handles and its slots share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dunnage_types::{ServiceName, WorkerId};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::batch::{Failed, Work};
 use crate::exit::Lost;
 use crate::generation::Generation;
 use crate::host::Host;
-use crate::launch::{Launcher, Runtime};
+use crate::launch::Launcher;
+use crate::losses::Losses;
+use crate::program::Runtime;
 use crate::queue::Queue;
+use crate::wear::Recycling;
 use crate::worker::StartError;
 
 /// How the serving workers are run.
@@ -39,6 +43,10 @@ pub struct PoolSettings {
     pub max_queue: usize,
     /// How long the script may take to load.
     pub load_timeout: Duration,
+    /// After what a worker is replaced though it has not died.
+    pub recycling: Recycling,
+    /// The longest vector that is passed on, in bytes of its numbers.
+    pub max_output_bytes: usize,
 }
 
 /// What the pool's handles and its slots share.
@@ -49,8 +57,14 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue<Work>,
     pub(crate) serving: RwLock<Arc<Generation>>,
     pub(crate) slots: tokio::sync::Mutex<JoinSet<()>>,
+    /// Whether slots have been started.
+    pub(crate) begun: AtomicBool,
     pub(crate) workers: AtomicU32,
-    pub(crate) losses: AtomicU64,
+    pub(crate) losses: Losses,
+    /// How many of them were serving.
+    pub(crate) serving_losses: AtomicU64,
+    /// Held while a worker is replaced that has had its day.
+    pub(crate) replacements: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -59,8 +73,10 @@ impl Shared {
     }
 
     pub(crate) fn note_loss(&self, lost: &Lost) {
-        self.losses.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(exit = %lost.exit, last_lines = ?lost.last_lines, "a serving worker was lost; starting another");
+        let reason = lost.exit.reason();
+        self.losses.note(reason);
+        self.serving_losses.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%reason, exit = %lost.exit, last_lines = ?lost.last_lines, "a serving worker was lost; starting another");
     }
 
     pub(crate) fn note_failed_start(&self, error: &StartError) {
@@ -68,7 +84,9 @@ impl Shared {
             StartError::Script(error) => error.traceback.as_deref(),
             _ => None,
         };
-        tracing::error!(error = %error, traceback, "a serving worker could not be started; trying again");
+        let reason = error.reason();
+        self.losses.note(reason);
+        tracing::error!(%reason, error = %error, traceback, "a serving worker could not be started; trying again");
     }
 
     /// Answers everybody who waits for a worker that there will be none soon.

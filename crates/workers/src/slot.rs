@@ -1,18 +1,21 @@
-//! A slot keeps one serving worker alive: starts it, feeds it, and replaces it when it dies.
+//! A slot keeps one serving worker alive: starts it, feeds it, and replaces it when it dies or has had its day.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dunnage_protocol::{Load, Role};
 use dunnage_types::WorkerId;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::task::JoinSet;
 
-use crate::batch::{self, Answered, BatchLimits, Failed, Pending, PendingJob, Work};
-use crate::exit::{Exit, Lost};
+use crate::batch::{self, BatchLimits, Work};
+use crate::calls;
+use crate::exit::Lost;
 use crate::generation::{Generation, Phase};
 use crate::shared::Shared;
+use crate::successor::Succession;
+use crate::wear::Wear;
 use crate::worker::{StartError, Worker};
 
 /// The wait before the first new start after a failure; doubled with each further one.
@@ -21,47 +24,169 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest wait after the loss of a worker that had loaded the script: the request it had is to blame, and others wait.
 const LONGEST_BACKOFF_ONCE_LOADED: Duration = Duration::from_secs(1);
+/// How often the script is looked at while it cannot be loaded: it may have been mended.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs until the generation is retired.
-pub(crate) async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
-    let mut phases = generation.phases();
-    let mut failures = 0;
-    while *phases.borrow_and_update() != Phase::Retired {
-        let longest;
-        match start(&shared, &generation, &mut phases).await {
-            None => return,
-            Some(Ok(worker)) => {
-                generation.worker_loaded(worker.started().functions);
-                let mut answered = 0;
-                let lost = serve(&shared, &generation, &mut phases, worker, &mut answered).await;
-                generation.worker_gone();
-                match lost {
-                    None => return,
-                    Some(lost) => shared.note_loss(&lost),
-                }
-                failures = if answered > 0 { 1 } else { failures + 1 };
-                longest = LONGEST_BACKOFF_ONCE_LOADED;
+/// Runs a slot until the generation is retired, and once more whenever it panics: a mistake of ours must not cost a worker for good.
+pub(crate) async fn keep_running(shared: Arc<Shared>, generation: Arc<Generation>) {
+    let mut slot = JoinSet::new();
+    loop {
+        slot.spawn(run(Arc::clone(&shared), Arc::clone(&generation)));
+        match slot.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(%error, "the part of the server that feeds a worker has panicked; starting it again");
+                rest(backoff(1, LONGEST_BACKOFF), &mut generation.phases()).await;
             }
-            Some(Err(error)) => {
-                shared.note_failed_start(&error);
-                generation.worker_failed(error.to_string());
-                if *phases.borrow() == Phase::Serving && generation.ready() == 0 {
-                    shared.refuse_waiting(&error.to_string());
-                }
-                failures += 1;
-                longest = LONGEST_BACKOFF;
-            }
+            _ => return,
         }
-        rest(backoff(failures, longest), &mut phases).await;
     }
 }
 
-/// Starts a worker; `None` when the generation is retired meanwhile.
-async fn start(
-    shared: &Shared,
-    generation: &Generation,
-    phases: &mut watch::Receiver<Phase>,
-) -> Option<Result<Worker, StartError>> {
+/// Runs until the generation is retired.
+async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
+    let phases = generation.phases();
+    let mut slot = Slot { shared, generation, phases, succession: Succession::default(), failures: 0 };
+    slot.keep_alive().await;
+    slot.succession.end().await;
+}
+
+struct Slot {
+    shared: Arc<Shared>,
+    generation: Arc<Generation>,
+    phases: watch::Receiver<Phase>,
+    succession: Succession,
+    /// How many workers in a row could not be started, or answered nothing before they died.
+    failures: u32,
+}
+
+impl Slot {
+    async fn keep_alive(&mut self) {
+        while *self.phases.borrow_and_update() != Phase::Retired {
+            let loaded_from = stamp(&self.shared.settings.script).await;
+            let Some(started) = self.next_worker().await else { return };
+            match started {
+                Ok(worker) => {
+                    let ready = Arc::clone(&self.generation).worker_loaded(worker.started().functions);
+                    let mut answered = 0;
+                    let lost = self.serve(worker, &mut answered).await;
+                    drop(ready);
+                    let Some(lost) = lost else { return };
+                    self.generation.note_loss(&lost);
+                    self.shared.note_loss(&lost);
+                    self.failures = if answered > 0 { 1 } else { self.failures + 1 };
+                    if !self.succession.is_under_way() {
+                        rest(backoff(self.failures, LONGEST_BACKOFF_ONCE_LOADED), &mut self.phases).await;
+                    }
+                }
+                Err(error) => {
+                    self.note_failed_start(&error);
+                    tokio::select! {
+                        () = rest(backoff(self.failures, LONGEST_BACKOFF), &mut self.phases) => {}
+                        () = changed(&self.shared.settings.script, loaded_from) => self.failures = 0,
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_failed_start(&mut self, error: &StartError) {
+        self.shared.note_failed_start(error);
+        self.generation.worker_failed(error.to_string());
+        if *self.phases.borrow() == Phase::Serving && self.generation.ready() == 0 {
+            self.shared.refuse_waiting(&error.to_string());
+        }
+        self.failures += 1;
+    }
+
+    /// The replacement that is being loaded already, or else a new worker; `None` when the generation is retired meanwhile.
+    async fn next_worker(&mut self) -> Option<Result<Worker, StartError>> {
+        if self.succession.is_under_way() {
+            let started = tokio::select! {
+                started = self.succession.ready() => started,
+                () = retired(&mut self.phases) => return None,
+            };
+            self.succession.taken();
+            return Some(started);
+        }
+        tokio::select! {
+            started = start(Arc::clone(&self.shared), Arc::clone(&self.generation)) => Some(started),
+            () = retired(&mut self.phases) => None,
+        }
+    }
+
+    /// Feeds a worker, and whichever replaces it, until one is lost, or (`None`) until the generation is retired.
+    async fn serve(&mut self, mut worker: Worker, answered: &mut u64) -> Option<Lost> {
+        let mut wear = Wear::new(self.shared.settings.recycling);
+        loop {
+            let phase = *self.phases.borrow_and_update();
+            if phase == Phase::Retired {
+                worker.stop().await;
+                return None;
+            }
+            tokio::select! {
+                biased;
+                changed = self.phases.changed() => {
+                    if changed.is_err() {
+                        worker.stop().await;
+                        return None;
+                    }
+                }
+                exit = worker.idle() => return Some(worker.bury(exit).await),
+                successor = self.succession.ready(), if self.succession.is_under_way() => {
+                    if let Some(successor) = self.accept(successor) {
+                        self.succession.let_go(std::mem::replace(&mut worker, successor));
+                        wear = Wear::new(self.shared.settings.recycling);
+                    }
+                }
+                work = self.shared.queue.pop(), if phase == Phase::Serving => {
+                    if let Err(lost) = self.work(&mut worker, &mut wear, work).await {
+                        return Some(lost);
+                    }
+                    *answered += 1;
+                    self.replace_if_worn_out(&worker, &mut wear);
+                }
+            }
+        }
+    }
+
+    async fn work(&mut self, worker: &mut Worker, wear: &mut Wear, work: Work) -> Result<(), Lost> {
+        let settings = &self.shared.settings;
+        match work {
+            Work::Output(first) => {
+                let max_batch = if worker.started().functions.output_batch { settings.max_batch } else { 1 };
+                let limits = BatchLimits { max_batch, max_wait: settings.max_wait };
+                let batch = batch::gather(first, &self.shared.queue, limits, &mut self.phases).await;
+                calls::answer(&self.shared, &self.generation, worker, wear, batch).await
+            }
+            Work::Job(job) => calls::run_job(worker, wear, *job).await,
+        }
+    }
+
+    /// Has another worker loaded when this one has had its day and no other worker is being replaced; it goes on until then.
+    fn replace_if_worn_out(&mut self, worker: &Worker, wear: &mut Wear) {
+        if !self.succession.is_due() {
+            return;
+        }
+        let Some(worn_out) = wear.judge(worker.pid()) else { return };
+        // Whoever is worn out asks again after its next call.
+        let Ok(turn) = Arc::clone(&self.shared.replacements).try_acquire_owned() else { return };
+        tracing::info!(pid = worker.pid(), reason = %worn_out, "a serving worker is being replaced");
+        self.succession.begin(turn, start(Arc::clone(&self.shared), Arc::clone(&self.generation)));
+    }
+
+    fn accept(&mut self, successor: Result<Worker, StartError>) -> Option<Worker> {
+        match successor {
+            Ok(worker) => Some(worker),
+            Err(error) => {
+                self.shared.note_failed_start(&error);
+                self.succession.postpone();
+                None
+            }
+        }
+    }
+}
+
+async fn start(shared: Arc<Shared>, generation: Arc<Generation>) -> Result<Worker, StartError> {
     let settings = &shared.settings;
     let load = Load {
         service: settings.service.clone(),
@@ -71,118 +196,14 @@ async fn start(
         artifact: generation.artifact.clone(),
         device: settings.device.clone(),
     };
-    let worker: WorkerId = load.worker;
+    let number: WorkerId = load.worker;
     let host = Arc::clone(&shared.host);
-    let started = Worker::start(&shared.launcher, &settings.runtime, load, settings.load_timeout, host);
-    tokio::select! {
-        started = started => {
-            if let Ok(started) = &started {
-                tracing::info!(
-                    %worker, pid = started.pid(), load_ms = millis(started.started().load_time),
-                    version = generation.version().map(|version| version.get()), "a serving worker is ready",
-                );
-            }
-            Some(started)
-        }
-        () = retired(phases) => None,
-    }
-}
-
-/// Feeds a worker until it is lost, or (`None`) until the generation is retired.
-async fn serve(
-    shared: &Shared,
-    generation: &Generation,
-    phases: &mut watch::Receiver<Phase>,
-    mut worker: Worker,
-    answered: &mut u64,
-) -> Option<Lost> {
-    let functions = worker.started().functions;
-    let max_batch = if functions.output_batch { shared.settings.max_batch } else { 1 };
-    let limits = BatchLimits { max_batch, max_wait: shared.settings.max_wait };
-    loop {
-        let phase = *phases.borrow_and_update();
-        if phase == Phase::Retired {
-            worker.stop().await;
-            return None;
-        }
-        tokio::select! {
-            biased;
-            changed = phases.changed() => {
-                if changed.is_err() {
-                    worker.stop().await;
-                    return None;
-                }
-            }
-            exit = worker.idle() => return Some(worker.bury(exit).await),
-            work = shared.queue.pop(), if phase == Phase::Serving => {
-                let done = match work {
-                    Work::Output(first) => {
-                        let batch = batch::gather(first, &shared.queue, limits, phases).await;
-                        answer(shared, generation, &mut worker, batch).await
-                    }
-                    Work::Job(job) => run_job(&mut worker, *job).await,
-                };
-                match done {
-                    Ok(()) => *answered += 1,
-                    Err(lost) => return Some(lost),
-                }
-            }
-        }
-    }
-}
-
-/// Has the worker answer a batch, and passes the answers on.
-async fn answer(shared: &Shared, generation: &Generation, worker: &mut Worker, batch: Vec<Pending>) -> Result<(), Lost> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    // Counted from here: a request that has waited long does not make its worker a late one.
-    let deadline = Instant::now() + shared.settings.timeout;
-    let batch_size = batch.len();
-    let mut requests = Vec::with_capacity(batch_size);
-    let (waiting, holds): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .map(|pending| {
-            requests.push(pending.request);
-            (pending.respond, pending.hold)
-        })
-        .unzip();
-    let answered = worker.output(requests, deadline, &*shared.host).await;
-    // Before anybody hears of it, so that whoever does finds nothing left behind.
-    drop(holds);
-    // A client that has gone does not hear its answer.
-    match answered {
-        Ok(vectors) => {
-            let version = generation.version();
-            for (respond, vector) in waiting.into_iter().zip(vectors) {
-                let _ = respond.send(Ok(Answered { vector, version, batch_size }));
-            }
-            Ok(())
-        }
-        Err(lost) => {
-            let failed = match lost.exit {
-                Exit::DeadlinePassed => Failed::DeadlinePassed,
-                _ => Failed::Lost(lost.clone()),
-            };
-            for respond in waiting {
-                let _ = respond.send(Err(failed.clone()));
-            }
-            Err(lost)
-        }
-    }
-}
-
-/// Has the worker run a job, and passes its outcome on. Whoever waits for it outlives the job, or no longer cares.
-async fn run_job(worker: &mut Worker, mut job: PendingJob) -> Result<(), Lost> {
-    job.taken_up.store(true, Ordering::SeqCst);
-    if job.respond.is_closed() {
-        return Ok(());
-    }
-    let deadline = Instant::now() + job.timeout;
-    let outcome = worker.run(job.run, deadline, &*job.host, &mut job.interrupt, job.cancel_grace).await;
-    let lost = outcome.as_ref().err().cloned();
-    let _ = job.respond.send(outcome);
-    lost.map_or(Ok(()), Err)
+    let worker = Worker::start(&shared.launcher, &settings.runtime, load, settings.load_timeout, host).await?;
+    tracing::info!(
+        worker = %number, pid = worker.pid(), load_ms = millis(worker.started().load_time),
+        version = generation.version().map(|version| version.get()), "a serving worker is ready",
+    );
+    Ok(worker)
 }
 
 async fn retired(phases: &mut watch::Receiver<Phase>) {
@@ -197,6 +218,22 @@ async fn rest(wait: Duration, phases: &mut watch::Receiver<Phase>) {
     }
 }
 
+/// Ends when the script's file is another than it was.
+async fn changed(script: &Path, before: Option<SystemTime>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = stamp(script).await;
+        // A file that is just being replaced has no stamp.
+        if now.is_some() && now != before {
+            return;
+        }
+    }
+}
+
+async fn stamp(script: &Path) -> Option<SystemTime> {
+    tokio::fs::metadata(script).await.ok()?.modified().ok()
+}
+
 /// Doubles with each failure in a row, less up to a quarter so that several workers do not start in the same moment.
 fn backoff(failures: u32, longest: Duration) -> Duration {
     let doubled = FIRST_BACKOFF * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
@@ -205,4 +242,19 @@ fn backoff(failures: u32, longest: Duration) -> Duration {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_limit_and_differ() {
+        let longest = |failures| (0..100).map(|_| backoff(failures, LONGEST_BACKOFF)).max().unwrap_or_default();
+        for failures in 1..100 {
+            let (wait, doubled) = (longest(failures), FIRST_BACKOFF * 2_u32.pow((failures - 1).min(16)));
+            assert!(wait <= doubled.min(LONGEST_BACKOFF) && wait >= doubled.min(LONGEST_BACKOFF).mul_f64(0.75), "{failures}");
+        }
+        assert_ne!(backoff(9, LONGEST_BACKOFF), backoff(9, LONGEST_BACKOFF));
+    }
 }

@@ -9,16 +9,24 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use dunnage_protocol::WORKER_FD;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Makes the child of `command` find `socket` at descriptor 3, die with this thread, and leave no core file.
+/// What a worker adds to the server's own readiness to be killed when memory runs out, of 1000.
+const OOM_ADJUSTMENT: i32 = 500;
+/// What others may not do with the files of a worker: anything for those of no group of ours, writing for the rest.
+const WITHHELD_MODE: Mode = Mode::WGRP.union(Mode::RWXO);
+
+/// Makes the child of `command` find `socket` at descriptor 3, die with this thread, leave no core file, keep its files from others,
+/// and be the one to go when memory runs out.
 ///
 /// The socket must be above descriptor 3, which [`above_reserved`] sees to.
 pub(crate) fn prepare(command: &mut Command, socket: UnixStream) {
     let parent = rustix::process::getpid();
+    let readiness = readiness_to_be_killed();
     let in_child = move || -> io::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         if rustix::process::getppid() != Some(parent) {
@@ -26,6 +34,10 @@ pub(crate) fn prepare(command: &mut Command, socket: UnixStream) {
             return Err(io::Error::other("the server is gone"));
         }
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        // Any mask may be set; the first call only asks.
+        let mask = rustix::process::umask(WITHHELD_MODE);
+        rustix::process::umask(mask | WITHHELD_MODE);
+        volunteer(&readiness);
         // SAFETY: no other owner of descriptor 3 exists in the child: the parent keeps it reserved (`above_reserved`), and
         // the forgotten value leaves the copy open for the program to come.
         let mut target = unsafe { OwnedFd::from_raw_fd(WORKER_FD) };
@@ -35,6 +47,20 @@ pub(crate) fn prepare(command: &mut Command, socket: UnixStream) {
     };
     // SAFETY: the closure makes system calls only; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(in_child) };
+}
+
+/// What a worker's own readiness to be killed is, as the system reads it.
+fn readiness_to_be_killed() -> String {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    (own + OOM_ADJUSTMENT).min(1000).to_string()
+}
+
+/// Runs between `fork` and `exec`. Where `/proc` is read-only, the server is as likely to be killed as its workers are.
+fn volunteer(readiness: &str) {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+        let _ = rustix::io::write(&file, readiness.as_bytes());
+    }
 }
 
 /// Moves a socket above the descriptors that a worker finds in use, so that `dup2` onto one of them closes nothing of ours

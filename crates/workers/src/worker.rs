@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    CallError, CallId, Done, Functions, Hello, Load, Outcome, Output, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
+    CallError, CallId, Done, Functions, Hello, Load, Outcome, Output, Outputs, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
 };
 use dunnage_types::Vector;
 use tokio::sync::watch;
@@ -15,12 +15,14 @@ use tokio::time::Instant;
 use crate::answer::vectors;
 use crate::connection::Connection;
 use crate::conversation::{Asker, Channel, Terms, unexpected};
-use crate::exit::{Exit, Lost};
+use crate::device::lasting_failure;
+use crate::exit::{Exit, Lost, Reason};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
-use crate::launch::{Launcher, Runtime};
+use crate::launch::Launcher;
 use crate::lines::Lines;
 use crate::process::Process;
+use crate::program::Runtime;
 
 /// How long a worker that has been told to go may take before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -112,13 +114,11 @@ impl Worker {
         let message = ToWorker::Output(Output { call, deadline: Some(unix_seconds(deadline)), requests });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: None };
         let answer = match self.channel.call(&message, terms).await {
-            Ok(ToServer::Outputs(outputs, payload)) if outputs.call == call && outputs.items.len() == count => {
-                vectors(outputs, payload)
-            }
+            Ok(ToServer::Outputs(outputs, payload)) if answers(&outputs, call, count) => vectors(outputs, payload),
             Ok(message) => Err(unexpected(&message)),
             Err(end) => return Err(self.channel.lose(end, host).await),
         };
-        match answer {
+        match answer.and_then(refuse_poisoned) {
             Ok(vectors) => Ok(vectors),
             Err(exit) => Err(self.channel.lose(Some(exit), host).await),
         }
@@ -146,6 +146,9 @@ impl Worker {
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: Some((interrupt, cancel_grace)) };
         match self.channel.call(&message, terms).await {
             Ok(ToServer::Done(Done { call: done, outcome })) if done == call => {
+                if let Some(failure) = poisoned(&outcome) {
+                    return Err(self.channel.lose(Some(Exit::Device(failure)), host).await);
+                }
                 self.channel.lines.drain().into_iter().for_each(|line| host.line(line));
                 Ok(outcome)
             }
@@ -176,7 +179,7 @@ impl Worker {
         let folder = load.script.parent().unwrap_or(std::path::Path::new("/")).to_owned();
         let mut launched = launcher.launch(runtime.clone(), folder).await.map_err(cannot_start)?;
         let pipes = launched.child.stdout.take().zip(launched.child.stderr.take());
-        let process = Process::new(launched.child).map_err(cannot_start)?;
+        let process = Process::new(launched.child, launched.belongings).map_err(cannot_start)?;
         let (stdout, stderr) = pipes.ok_or_else(|| cannot_start(io::Error::other("the child has no pipes")))?;
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
@@ -243,6 +246,25 @@ impl Worker {
     }
 }
 
+/// Whether these are the answers to so many requests of this call, and no others.
+fn answers(outputs: &Outputs, call: CallId, count: usize) -> bool {
+    outputs.call == call && outputs.items.len() == count
+}
+
+/// Answers, unless one of them says that the device is lost: then none of them is to be trusted.
+fn refuse_poisoned(vectors: Vec<Result<Vector<Bytes>, CallError>>) -> Result<Vec<Result<Vector<Bytes>, CallError>>, Exit> {
+    let failure = vectors.iter().filter_map(|vector| vector.as_ref().err()).find_map(lasting_failure);
+    failure.map_or(Ok(vectors), |failure| Err(Exit::Device(failure)))
+}
+
+/// Why the worker can do no more work, if a job's outcome says so.
+fn poisoned(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Ok(_) => None,
+        Outcome::Error(error) => lasting_failure(error),
+    }
+}
+
 /// An instant as seconds since 1970, as scripts see their deadline.
 fn unix_seconds(instant: Instant) -> f64 {
     let left = instant.saturating_duration_since(Instant::now());
@@ -277,6 +299,17 @@ pub enum StartError {
         /// How it ended.
         lost: Lost,
     },
+}
+
+impl StartError {
+    /// The word for it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Launch { .. } | Self::Protocol { .. } | Self::Script(_) => Reason::LoadFailed,
+            Self::Lost { lost } => lost.exit.reason(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Worker {

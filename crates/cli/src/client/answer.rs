@@ -33,6 +33,7 @@ pub(crate) struct Job {
     pub(crate) version: Option<Version>,
     pub(crate) key: Option<String>,
     pub(crate) callback: Option<Callback>,
+    pub(crate) output_uri: Option<String>,
     pub(crate) created_at: Timestamp,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,

@@ -56,7 +56,7 @@ impl ClientError {
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::NobodyThere { .. } | Self::Unanswered { .. } => true,
-            Self::Refused(refusal) => matches!(refusal.status, 429 | 502 | 503 | 504),
+            Self::Refused(refusal) => matches!(refusal.status, 408 | 429 | 502 | 503 | 504),
             Self::Malformed { .. } => false,
         }
     }
@@ -126,6 +126,7 @@ mod tests {
 
     #[test]
     fn a_busy_service_is_worth_another_try() {
+        assert!(ClientError::refused(408, "").is_temporary());
         assert!(ClientError::refused(503, "").is_temporary());
         assert!(!ClientError::refused(404, "").is_temporary());
     }

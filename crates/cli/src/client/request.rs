@@ -56,12 +56,15 @@ pub(crate) struct JobWishes {
     /// An https URL that the service posts the job's end to, signed
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     callback: Option<String>,
+    /// Where in S3 the service writes the result, too: an object, or with `/` at the end a folder for one named by the job's id
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    output_uri: Option<String>,
 }
 
 impl JobWishes {
     /// Those there are, each with its name in the body.
     fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let fields = [("Key", &self.key), ("Callback", &self.callback)];
+        let fields = [("Key", &self.key), ("Callback", &self.callback), ("OutputUri", &self.output_uri)];
         fields.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
     }
 }
@@ -213,12 +216,19 @@ mod tests {
     fn addresses_are_sent_as_json() {
         let mut work = work(&["s3://faces/a.bin", "file:///data/b.bin"]);
         work.param = vec![("user".to_owned(), json!("ada"))];
-        let wishes = JobWishes { key: Some("ada".to_owned()), callback: Some("https://example.com/hook".to_owned()) };
+        let wishes = JobWishes {
+            key: Some("ada".to_owned()),
+            callback: Some("https://example.com/hook".to_owned()),
+            output_uri: Some("s3://results/".to_owned()),
+        };
         let (content_type, text) = sent(work.into_body(&wishes).unwrap());
         assert_eq!(content_type, "application/json");
         assert_eq!(
             text,
-            r#"{"Callback":"https://example.com/hook","Files":["s3://faces/a.bin","file:///data/b.bin"],"Key":"ada","Params":{"user":"ada"}}"#
+            concat!(
+                r#"{"Callback":"https://example.com/hook","Files":["s3://faces/a.bin","file:///data/b.bin"],"Key":"ada","#,
+                r#""OutputUri":"s3://results/","Params":{"user":"ada"}}"#
+            )
         );
     }
 

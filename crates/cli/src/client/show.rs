@@ -52,6 +52,7 @@ pub(crate) fn details(job: &Job) -> String {
     add("files", job.files.as_ref().map(|files| files.join(" ")));
     add("params", job.params.as_ref().filter(|params| !params.is_empty()).map(|params| Value::Object(params.clone()).to_string()));
     add("callback", job.callback.as_ref().map(callback));
+    add("output", job.output_uri.clone());
     add("created", Some(job.created_at.to_string()));
     add("started", job.started_at.map(|time| time.to_string()));
     add("finished", job.finished_at.map(|time| time.to_string()));
@@ -149,5 +150,7 @@ callback  https://example.com/hook (pending, attempt 2: it answered 503)
 created   2026-11-24T01:47:00.000Z
 error     ValueError: no (code `script_error`)";
         assert_eq!(details(&job(failed)), expected);
+        let written = details(&job(json!({"outputUri": "s3://results/1.json"})));
+        assert!(written.contains("\noutput   s3://results/1.json\n"), "{written}");
     }
 }

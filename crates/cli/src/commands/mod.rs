@@ -4,6 +4,7 @@ pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod guard;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod logs;

@@ -18,7 +18,7 @@ Examples:
   dunnage train file:///data/walks.csv --param epochs=20
   dunnage train data.csv --no-wait                    print the job's id and return
   dunnage train data.csv --json | jq .result
-  dunnage train data.csv --no-wait --callback https://example.com/hook
+  dunnage train data.csv --no-wait --callback https://example.com/hook --output-uri s3://results/gait/
 
 Exits with 1 if the job ends in an error. Ctrl-C stops waiting only; the job goes on.")]
 pub(crate) struct Train {

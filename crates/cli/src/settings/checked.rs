@@ -49,6 +49,7 @@ impl Settings {
         self.check_access(&mut problems);
         let access = self.access.config(&mut problems);
         self.callbacks.check(&mut problems);
+        self.objects.check(&mut problems);
         let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
             problems.push(problem);
             Vec::new()
@@ -117,6 +118,7 @@ impl Settings {
             ("max-files", self.http.max_files == 0),
             ("database-connections", self.storage.database_connections == 0),
             ("max-streams", self.http.max_streams == 0),
+            ("max-output", self.workers.max_output == ByteSize(0)),
             ("max-body", self.http.max_body == ByteSize(0)),
             ("max-upload", self.http.max_upload == ByteSize(0)),
         ];
@@ -168,7 +170,7 @@ impl Settings {
     }
 
     fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>, access: AccessConfig) -> Config {
-        let Self { service, http, workers, jobs, callbacks, storage, .. } = self;
+        let Self { service, http, workers, jobs, callbacks, storage, objects, .. } = self;
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
@@ -196,6 +198,8 @@ impl Settings {
                 max_queue: workers.max_queue,
                 timeout: workers.timeout,
                 load_timeout: workers.load_timeout,
+                recycling: workers.recycling.config(),
+                max_output_bytes: in_memory(workers.max_output),
             },
             jobs: JobConfig {
                 workers: jobs.job_workers,
@@ -217,6 +221,7 @@ impl Settings {
                 state_cache_bytes: storage.state_cache_bytes.as_u64(),
                 state_max_stale: storage.state_max_stale,
             },
+            objects: objects.config(&self.data_dir(&script)),
         }
     }
 }
@@ -294,6 +299,20 @@ mod tests {
         assert_eq!((config.workers.max_wait, config.workers.timeout), (Duration::ZERO, Duration::from_secs(30)));
         assert_eq!((config.jobs.timeout, config.jobs.retention), (Duration::from_secs(86_400), Duration::from_secs(604_800)));
         assert_eq!(config.storage.state_value_bytes, 8 << 20);
+    }
+
+    #[test]
+    fn results_are_written_only_where_that_is_allowed() {
+        let folder = folder_with(&["model.py"]);
+        let allowed = |arguments: &[&str]| {
+            let script = folder.path().to_str().unwrap();
+            settings(&[&[script], arguments].concat()).to_config().unwrap().objects.allow_output
+        };
+        assert!(allowed(&[]).is_empty());
+        let places = allowed(&["--allow-output", "s3://results/gait/,s3://scratch"]);
+        assert_eq!(places, allowed(&["--allow-output", "s3://results/gait/", "--allow-output", "s3://scratch"]));
+        let texts: Vec<_> = places.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["s3://results/gait/", "s3://scratch"]);
     }
 
     #[test]

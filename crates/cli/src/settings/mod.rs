@@ -7,8 +7,10 @@ pub(crate) mod access;
 pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod file;
+pub(crate) mod objects;
 pub(crate) mod origin;
 pub(crate) mod problems;
+pub(crate) mod recycling;
 pub(crate) mod reference;
 pub(crate) mod secret;
 pub(crate) mod value;
@@ -24,6 +26,8 @@ use dunnage_types::ServiceName;
 
 use access::AccessSettings;
 use callbacks::CallbackSettings;
+use objects::ObjectSettings;
+use recycling::RecycleSettings;
 use secret::Secret;
 
 /// Everything `serve` can be told. The first sentence of each text is also its meaning in `docs/configuration.md`.
@@ -49,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) callbacks: CallbackSettings,
     #[command(flatten, next_help_heading = "Storage")]
     pub(crate) storage: StorageSettings,
+    #[command(flatten, next_help_heading = "S3, cache and artifacts")]
+    pub(crate) objects: ObjectSettings,
     #[command(flatten, next_help_heading = "Logs")]
     pub(crate) logs: LogSettings,
 }
@@ -126,6 +132,11 @@ pub(crate) struct WorkerSettings {
     /// How long the script may take to load
     #[arg(long, env = "DUNNAGE_LOAD_TIMEOUT", value_name = "TIME", default_value = "5m", value_parser = value::duration)]
     pub(crate) load_timeout: Duration,
+    /// The longest output vector, by the bytes of its numbers
+    #[arg(long, env = "DUNNAGE_MAX_OUTPUT", value_name = "SIZE", default_value = "64MiB", value_parser = value::size)]
+    pub(crate) max_output: ByteSize,
+    #[command(flatten)]
+    pub(crate) recycling: RecycleSettings,
 }
 
 /// The jobs.

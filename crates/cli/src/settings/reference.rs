@@ -48,8 +48,9 @@ too, in `.dunnage`, so that `dunnage serve gait` serves the same from everywhere
 
 Times are written like `500ms`, `2s`, `5m`, `24h` or `7d`, sizes like `64MiB`, `10GiB` or `1048576`; both are texts in the file
 (`timeout = \"30s\"`). Relative paths in the file count from its folder, all others from the current one. A switch such as
-`--reload` is turned off again by `--reload=false`. `--allowed-host` and `--allowed-origin` may be given more than once; their
-variables have commas between the names, and their keys are lists: `allowed-host = [\"models.example\"]`.
+`--reload` is turned off again by `--reload=false`. `--allowed-host`, `--allowed-origin`, `--allow-files` and `--allow-output` may be
+given more than once; their variables have commas between the values, and their keys are lists:
+`allowed-host = [\"models.example\"]`.
 
 Secrets such as `--callback-secret` and `--tokens` are never printed, also not by `dunnage config`. Say them by the variable or in the file: a
 command line can be read by everybody on the machine.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dunnage_testing::history::{Outcome, Output, Submission};
+use dunnage_testing::history::{Outcome, Output, Refusal, Submission};
 use dunnage_testing::http::{Request, Response};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ impl<'a> Clients<'a> {
         let interval = self.plan.during / u32::try_from(self.plan.jobs).expect("jobs can be counted");
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.plan.jobs {
+            if number >= self.plan.jobs || self.has_given_up.load(Ordering::Relaxed) {
                 return;
             }
             let due = self.begin + interval * u32::try_from(number).expect("jobs can be counted");
@@ -69,12 +69,12 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// Repeats the call, with the same key and at one replica after the other, until it is known what became of it.
+    /// Repeats the call, with the same key and at one replica after the other, until there is a job or there can be none.
     fn submit_one(&self, number: usize, request: &Request) {
         for repetition in 0.. {
             let outcome = outcome(request.send(self.addresses.pick(number + repetition)));
             self.submissions.lock().expect("no holder panics").push(Submission { key: key(number), outcome: outcome.clone() });
-            if outcome != Outcome::Unknown || self.has_given_up.load(Ordering::Relaxed) {
+            if is_final(&outcome) || self.has_given_up.load(Ordering::Relaxed) {
                 return;
             }
             std::thread::sleep(PAUSE);
@@ -136,7 +136,17 @@ fn key(number: usize) -> String {
 fn outcome(answered: std::io::Result<Response>) -> Outcome {
     match answered {
         Ok(response) if response.status == 202 => Outcome::Accepted(dunnage_testing::service::job_id(&response)),
-        Ok(response) if response.status < 500 => Outcome::Refused(response.status),
-        _ => Outcome::Unknown,
+        Ok(response) if response.status < 500 => Outcome::Refused(Refusal::of(&response)),
+        Ok(response) => Outcome::Failed(Refusal::of(&response)),
+        Err(_) => Outcome::Unknown,
+    }
+}
+
+/// Whether it makes no sense to repeat the call.
+fn is_final(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Accepted(_) => true,
+        Outcome::Refused(refusal) => !refusal.is_temporary(),
+        Outcome::Failed(_) | Outcome::Unknown => false,
     }
 }

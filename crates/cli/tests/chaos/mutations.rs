@@ -3,13 +3,12 @@
 //! A change replaces a text in the binary, an SQL statement's most often, by another one that is as long. It breaks what it says
 //! and nothing else, so the other promises must go on holding.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dunnage_testing::history::{Promise, violations};
 use dunnage_testing::language::Language;
-use dunnage_testing::setup::{BUILT_BESIDE, built_dunnage};
+use dunnage_testing::mutant::{Change, breed};
+use dunnage_testing::setup::built_dunnage;
 
 use crate::faults::Fault;
 use crate::ground::Ground;
@@ -141,7 +140,7 @@ fn each_mutation_on_postgres_is_noticed() {
 
 fn must_be_noticed(mutation: &Mutation, language: Language, ground: impl Fn() -> Ground) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mutant = breed(mutation, folder.path());
+    let mutant = mutation.change.map_or_else(built_dunnage, |(find, replace)| breed(Change::Text { find, replace }, folder.path()));
     let wanted = std::env::var(RUN).unwrap_or_default();
     if wanted != "all" && wanted != mutation.breaks.to_string() {
         eprintln!("{}: {}: can be made; `make chaos` sees whether it is noticed", mutation.breaks, mutation.why);
@@ -168,26 +167,4 @@ fn plan(mutation: &Mutation, seed: u64) -> Plan {
         Promise::J6 => Plan { slow_job: Duration::from_millis(100), ..plan },
         _ => plan,
     }
-}
-
-/// Makes a changed copy of the binary, with the runtimes beside it.
-fn breed(mutation: &Mutation, folder: &Path) -> PathBuf {
-    let original = built_dunnage();
-    let mut bytes = std::fs::read(&original).expect("the binary has been built");
-    if let Some((find, replace)) = mutation.change {
-        assert_eq!(find.len(), replace.len(), "the texts must be of one length: {}", mutation.why);
-        let places: Vec<_> = memchr::memmem::find_iter(&bytes, find).collect();
-        assert!(!places.is_empty(), "`{find}` is not in the binary; has the statement changed?");
-        for place in places {
-            bytes[place..place + find.len()].copy_from_slice(replace.as_bytes());
-        }
-    }
-    let mutant = folder.join("dunnage");
-    std::fs::write(&mutant, bytes).expect("the copy can be written");
-    let permissions = std::fs::metadata(&original).expect("the binary has been built").permissions();
-    std::fs::set_permissions(&mutant, permissions).expect("the copy is ours");
-    for name in BUILT_BESIDE {
-        symlink(original.with_file_name(name), folder.join(name)).expect("the folder is empty");
-    }
-    mutant
 }

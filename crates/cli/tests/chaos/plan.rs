@@ -30,14 +30,16 @@ pub(crate) struct Plan {
 impl Plan {
     /// With these faults, and otherwise as the environment has it: `DUNNAGE_CHAOS_SEED`, `DUNNAGE_CHAOS_SECONDS` and `DUNNAGE_CHAOS_JOBS`.
     pub(crate) fn from_environment(faults: &'static [Fault]) -> Self {
+        let during = Duration::from_secs(number("SECONDS").unwrap_or(SECONDS));
         Self {
             faults,
             seed: number("SEED").unwrap_or_else(rand::random),
-            during: Duration::from_secs(number("SECONDS").unwrap_or(SECONDS)),
+            during,
             jobs: number("JOBS").map_or(JOBS, |jobs| usize::try_from(jobs).expect("a number of jobs is small")),
             slow_every: 10,
             slow_job: Duration::from_millis(400),
-            bound: Duration::from_secs(120),
+            // The waits before attempts double: a job that was lost all the time waits about as long once more.
+            bound: Duration::from_secs(120).max(2 * during),
         }
     }
 }

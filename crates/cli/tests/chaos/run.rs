@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dunnage_testing::audit::Audit;
-use dunnage_testing::history::{History, Outcome};
+use dunnage_testing::history::{History, Outcome, Submission};
 use dunnage_testing::language::Language;
 use dunnage_testing::setup::Setup;
 
@@ -80,17 +80,31 @@ fn books(audit: &Audit<'_>, heard: History) -> History {
 fn require_accepted(history: &History, plan: &Plan) {
     let accepted = history.submissions.iter().filter(|call| matches!(call.outcome, Outcome::Accepted(_)));
     let keys: BTreeSet<_> = accepted.map(|call| &call.key).collect();
-    assert_eq!(keys.len(), plan.jobs, "not every job was accepted in the end");
+    let others = history.submissions.iter().filter(|call| !keys.contains(&call.key));
+    assert_eq!(keys.len(), plan.jobs, "not every job was accepted in the end; the others were answered {:?}", answers(others));
+}
+
+/// How often which answer was heard that names no job.
+fn answers<'a>(submissions: impl IntoIterator<Item = &'a Submission>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for submission in submissions {
+        match &submission.outcome {
+            Outcome::Accepted(_) => continue,
+            Outcome::Refused(refusal) | Outcome::Failed(refusal) => *counts.entry(refusal.to_string()).or_default() += 1,
+            Outcome::Unknown => *counts.entry("not at all".to_owned()).or_default() += 1,
+        }
+    }
+    counts
 }
 
 fn report(history: &History, faults: &BTreeMap<String, u32>, settled: Duration) {
-    let unknown = history.submissions.iter().filter(|call| call.outcome == Outcome::Unknown).count();
     let repeated = history.jobs.iter().filter(|job| job.lease > 1).count();
     eprintln!(
-        "chaos: {faults:?}; {} jobs, {repeated} of them started more than once; {} submissions, {unknown} without an answer; \
+        "chaos: {faults:?}; {} jobs, {repeated} of them started more than once; {} submissions, answered otherwise than with a job {:?}; \
          {} outputs; all had ended {settled:?} after the last fault",
         history.jobs.len(),
         history.submissions.len(),
+        answers(&history.submissions),
         history.outputs.len(),
     );
 }

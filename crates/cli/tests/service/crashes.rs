@@ -220,5 +220,6 @@ fn overload_does_not_kill_the_workers() {
     statuses.sort_unstable();
     assert!(statuses.iter().all(|status| matches!(status, 200 | 504)), "{statuses:?}");
     assert!(statuses.contains(&200), "{statuses:?}");
-    assert!(service.get("/metrics").text().contains("dunnage_workers_lost_total{service=\"slow\"} 0"));
+    let metrics = service.get("/metrics").text().to_owned();
+    assert!(metrics.contains("dunnage_workers_lost_total{reason=\"timeout\",service=\"slow\"} 0"), "{metrics}");
 }

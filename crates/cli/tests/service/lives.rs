@@ -1,5 +1,7 @@
 //! One life of a service after the other, on the same data.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use dunnage_testing::census::eventually;
@@ -17,6 +19,8 @@ in_both_languages!(
 
 /// A lost server is noticed when its leases end; one second is the least there is.
 const SHORT_LEASE: [&str; 2] = ["--lease", "1s"];
+/// Longer than the HTTP framework by itself waits for the head of a request.
+const STANDSTILL: Duration = Duration::from_secs(6);
 
 fn no_job_is_lost_when_the_server_is_killed(language: Language) {
     let setup = Setup::new(language, "calls").flags(&SHORT_LEASE).flags(&["--job-workers", "2", "--max-attempts", "5"]);
@@ -98,4 +102,21 @@ fn a_second_server_on_the_same_data_is_refused() {
     assert_eq!(first.output(&setup.body(json!({}))), [6.0]);
     drop(first);
     setup.start();
+}
+
+#[test]
+fn a_standstill_of_the_server_is_not_held_against_a_client() {
+    let setup = Setup::new(Language::Lua, "calls");
+    let service = setup.start();
+    let mut stream = TcpStream::connect(service.address()).unwrap();
+    stream.write_all(b"GET /healthz/live HTTP/1.1\r\n").unwrap();
+    // Connections are accepted in order: when another one is answered, the time of this one runs.
+    service.get("/healthz/live").expect(200);
+    service.pause();
+    std::thread::sleep(STANDSTILL);
+    service.resume();
+    stream.write_all(format!("Host: {}\r\nConnection: close\r\n\r\n", service.address()).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

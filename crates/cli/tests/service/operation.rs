@@ -100,8 +100,9 @@ fn every_line_of_the_log_is_an_object_with_the_same_fields() {
 /// The value of a metric, whatever its labels.
 fn metric(service: &Service, name: &str) -> Option<f64> {
     let metrics = service.get("/metrics");
-    let line = metrics.text().lines().find(|line| line.split(['{', ' ']).next() == Some(name))?;
-    Some(line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    let lines = metrics.text().lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    let values: Vec<f64> = lines.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect();
+    (!values.is_empty()).then(|| values.iter().sum())
 }
 
 #[test]
@@ -139,6 +140,7 @@ fn metrics_tell_what_there_is_to_know() {
     }
     service.post("/output", &setup.body(json!({"case": "abort"}))).expect_problem(502, "worker_crashed");
     eventually("the loss is counted", PATIENCE, || (metric(&service, "dunnage_workers_lost_total") == Some(1.0)).then_some(()));
+    assert!(service.get("/metrics").text().contains("dunnage_workers_lost_total{reason=\"abort\",service=\"gait\"} 1"));
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dunnage_protocol::{CallError, Functions, Load, LogMessage, Output, Request, Run, ToServer};
+use dunnage_protocol::{
+    CallError, CallId, Functions, Item, Load, LogMessage, Output, Outputs, Request, Run, ToServer, VectorLayout,
+};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, HostError, Identity};
 use dunnage_types::{JobKind, JsonObject, LogLevel, Progress, StateValue, VectorType};
 use serde_json::{Number, Value, json};
@@ -58,7 +60,7 @@ impl Backend for Fake {
 
     fn output(&mut self, output: &Output, _host: &CallHost, answers: &mut Answers) {
         for request in &output.requests {
-            match self.answer(request, &output.requests) {
+            match self.answer(request, &output.requests, output.call) {
                 Ok(values) => {
                     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                     answers.vector(VectorType::F64, &bytes);
@@ -92,7 +94,7 @@ impl Backend for Fake {
 }
 
 impl Fake {
-    fn answer(&self, request: &Request, batch: &[Request]) -> Result<Vec<f64>, CallError> {
+    fn answer(&self, request: &Request, batch: &[Request], call: CallId) -> Result<Vec<f64>, CallError> {
         let x = request.params.get("x").and_then(Value::as_f64).unwrap_or(0.0);
         let count = |length: usize| u32::try_from(length).map_or(f64::NAN, f64::from);
         match self.behaviour.as_str() {
@@ -101,6 +103,9 @@ impl Fake {
                 Ok(vec![count(request.files.len()), count(usize::try_from(sizes).unwrap_or(usize::MAX)), x])
             }
             "legacy" => Ok(request.files.iter().map(|file| count(usize::try_from(file.size).unwrap_or(usize::MAX))).collect()),
+            "acts" if request.params.get("do") == Some(&json!("poison")) => Err(raised("CUDA error: device-side assert triggered")),
+            "acts" if request.params.get("do") == Some(&json!("raise")) => Err(raised("boom")),
+            "acts" if request.params.get("do") == Some(&json!("large")) => Ok(vec![x; 1 << 18]),
             "batch" if batch.iter().any(|request| request.params.contains_key("fail")) => Err(raised("boom")),
             "batch" => Ok(vec![x, count(batch.len())]),
             "raises" if request.params.contains_key("fail") => Err(raised("boom")),
@@ -111,10 +116,27 @@ impl Fake {
             },
             "acts" => {
                 self.act(&request.params);
+                self.misanswer(call, &request.params);
                 Ok(vec![x, f64::from(self.version)])
             }
             _ => Ok(vec![1.0]),
         }
+    }
+
+    /// Sends an answer besides the one that is due, as `Params` name it under `answer`.
+    fn misanswer(&self, call: CallId, params: &JsonObject) {
+        let call = match params.get("answer").and_then(Value::as_str) {
+            Some("twice") => call.0,
+            Some("before") => call.0.saturating_sub(1),
+            Some("ahead") => call.0 + 1,
+            _ => return,
+        };
+        let layout = VectorLayout { dtype: VectorType::F64, length: 2 };
+        let outputs = Outputs { call: CallId(call), items: vec![Item::Vector(layout)] };
+        let payload: Vec<u8> = [666.0_f64, 0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let frame = ToServer::Outputs(outputs, payload.into()).to_frame().and_then(|frame| Ok(frame.to_bytes()?));
+        let mut socket = self.socket.as_ref().expect("the connection could be cloned");
+        socket.write_all(&frame.expect("a short message")).expect("the server reads");
     }
 
     /// Does what `Params` name under `do`, as scripts may in their worst moments.
@@ -130,6 +152,10 @@ impl Fake {
                 std::process::abort();
             }
             "exit" => std::process::exit(0),
+            "say" => {
+                println!("{}", params.get("text").and_then(Value::as_str).unwrap_or_default());
+                std::thread::sleep(Duration::from_secs(60));
+            }
             "hang" => hang(),
             "sleep" => {
                 println!("sleeping");
@@ -143,6 +169,15 @@ impl Fake {
                 loop {
                     socket().write_all(&frame).expect("the server reads");
                 }
+            }
+            "hoard" => {
+                // Never given back, as a leak.
+                std::mem::forget(vec![1_u8; 8 << 20]);
+            }
+            "daemon" => {
+                let line = "setsid setsid sleep 60 >/dev/null 2>&1 &";
+                let mut shell = std::process::Command::new("/bin/sh").args(["-c", line]).spawn().expect("there is a shell");
+                shell.wait().expect("it is our child");
             }
             "close" => {
                 socket().shutdown(Shutdown::Both).expect("the connection is open");

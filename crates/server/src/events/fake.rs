@@ -45,6 +45,7 @@ impl Fake {
             version: None,
             cancel_requested: false,
             callback: None,
+            output_uri: None,
             created_at: Timestamp(0),
             started_at: Some(Timestamp(0)),
             finished_at: None,

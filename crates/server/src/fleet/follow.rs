@@ -24,14 +24,11 @@ struct Unusable {
     retry_at: Instant,
 }
 
-/// Keeps this replica on the active version for as long as it runs. A version that cannot serve here leaves the one before at work.
+/// Has the active version serve here from the start, and keeps this replica on it for as long as it runs. A version that cannot serve here
+/// leaves the one before at work; at the start there is none, and then requests are refused with the reason.
 pub(crate) async fn follow(app: Arc<App>) {
     let mut unusable: Option<Unusable> = None;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.75..=1.25))) => {}
-            () = app.store.version_hint() => {}
-        }
         match look(&app, unusable.as_ref()).await {
             Ok(Look::InStep) => {
                 unusable = None;
@@ -40,13 +37,18 @@ pub(crate) async fn follow(app: Arc<App>) {
             Ok(Look::Resting) => {}
             Err(CatchUpError::Unusable { version, reason }) => {
                 let error = format!("version {version} cannot serve here: {reason}");
-                tracing::error!(error, "this replica goes on with the version before; trying again later");
+                tracing::error!(error, "this replica goes on with the version before, if there is one; trying again later");
                 unusable = Some(after(unusable, version));
+                app.pool.refuse(&error);
                 app.presence.set_error(Some(error));
             }
             Err(error @ CatchUpError::Store(_)) => {
                 tracing::warn!(error = %chain(&error), "the active version cannot be asked for");
             }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.75..=1.25))) => {}
+            () = app.store.version_hint() => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::artifacts::sweep_now_and_then;
 use crate::problem::chain;
 pub(crate) use presence::{PRESENT, PresenceBoard};
 
@@ -21,6 +22,7 @@ impl Fleet {
         let mut tasks = JoinSet::new();
         tasks.spawn(follow::follow(Arc::clone(app)));
         tasks.spawn(presence::announce(Arc::clone(app)));
+        tasks.spawn(sweep_now_and_then(Arc::clone(app)));
         Self { tasks }
     }
 

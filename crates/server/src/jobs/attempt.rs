@@ -18,8 +18,10 @@ use super::persistence::{Settlement, persist};
 use super::recorder::Recorder;
 use super::runner::{Ran, Runner};
 use crate::app::App;
+use crate::artifacts::UploadError;
 use crate::file_problem;
 use crate::problem::{Code, chain};
+use crate::results;
 use crate::routes::as_protocol_file;
 use crate::versions::{self, PublishError};
 
@@ -66,7 +68,7 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
     let interrupted = *interrupts.borrow();
     let failure = failure_outside(&ran, interrupted);
-    if let Some(reason) = failure.clone().or_else(|| outage(&ran)) {
+    if let Some(reason) = failure.clone().or_else(|| outage(app, &ran)) {
         runner.tell_once(job.id, &reason, |message| host.say(LogLevel::Error, message));
     }
     let ending = ran.map_or(Ending::Release(Duration::ZERO), |ran| judge(app, &job, ran, interrupted, &host));
@@ -90,11 +92,16 @@ fn failure_outside(ran: &Result<Ran, String>, interrupted: Interrupt) -> Option<
 }
 
 /// Why the job's files cannot be had for now, and no others either.
-fn outage(ran: &Result<Ran, String>) -> Option<String> {
+fn outage(app: &App, ran: &Result<Ran, String>) -> Option<String> {
     match ran {
-        Ok(Ran::Unfetched(failure)) if failure.problem.is_outage() => Some(chain(failure)),
+        Ok(Ran::Unfetched(failure)) if is_outage(app, failure) => Some(chain(failure)),
         _ => None,
     }
+}
+
+/// Whether no file could be had just now. Who finds out that S3 is still away is not charged for it either.
+fn is_outage(app: &App, failure: &FileError) -> bool {
+    failure.problem.is_outage() || failure.problem.is_transient() && app.files.outage().is_some()
 }
 
 /// Fetches the files and has a worker run the script. The error is a failure outside of the job.
@@ -135,7 +142,7 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
         _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release(Duration::ZERO),
         _ if interrupted == Interrupt::Kill => Ending::Superseded,
         Ran::NotStarted => Ending::Release(Duration::ZERO),
-        Ran::Unfetched(error) => unfetched(job, &error, host),
+        Ran::Unfetched(error) => unfetched(app, job, &error, host),
         // A script that stops early because it was told to has not done its work.
         Ran::Ended(_) | Ran::Lost(_) if cancelled => Ending::Finish(Finish::Cancelled),
         Ran::Ended(Outcome::Ok(value)) => Ending::Returned(value),
@@ -146,18 +153,27 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
 
 /// What cannot be had is not had by asking again, unless the way to it was to blame. If that is closed to every file, it was not the
 /// attempt's fault at all, and jobs that need none go on meanwhile.
-fn unfetched(job: &Job, failure: &FileError, host: &JobHost) -> Ending {
-    if failure.problem.is_outage() {
+fn unfetched(app: &App, job: &Job, failure: &FileError, host: &JobHost) -> Ending {
+    if is_outage(app, failure) {
         return Ending::Release(OUTAGE_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
     }
     let code = file_problem::code(&failure.problem).as_str().to_owned();
     let error = JobError { code, message: failure.to_string(), traceback: None };
     host.say(LogLevel::Error, error.message.clone());
     if failure.problem.is_transient() {
-        Ending::Finish(Finish::Retry { error, after: backoff(job.attempt) })
+        let after = backoff(job.attempt).max(failure.problem.retry_after().unwrap_or_default());
+        Ending::Finish(Finish::Retry { error, after })
     } else {
         Ending::Finish(Finish::Failed(error))
     }
+}
+
+/// What has been trained is lost where the bucket does not take it; it can be trained again if that may pass.
+fn unstored(job: &Job, failure: &FileError) -> Finish {
+    let code = file_problem::code(&failure.problem).as_str().to_owned();
+    let message = format!("the artifact cannot be stored in the bucket: {}", chain(failure));
+    let error = JobError { code, message, traceback: None };
+    if failure.problem.is_transient() { Finish::Retry { error, after: backoff(job.attempt) } } else { Finish::Failed(error) }
 }
 
 fn failed(job: &Job, error: CallError, host: &JobHost) -> Finish {
@@ -207,21 +223,29 @@ async fn record(
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
             return Ok(());
         }
-        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, lease, result, interrupts).await {
+        Ending::Returned(result) if publishes => match versions::publish_and_finish(app, job, lease, result, interrupts).await {
             Ok(_) => {
-                ended(app, job, &Finish::Done { result: Value::Null, activate: None });
+                ended(app, job, &Finish::Done { result: Value::Null, activate: None }).await;
                 return Ok(());
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
-            Err(PublishError::Killed) => return release(app, lease, Duration::ZERO).await,
-            Err(error) => Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }),
+            Err(PublishError::Killed) => None,
+            Err(PublishError::Unwritten(unwritten)) => unwritten.finish(job),
+            Err(PublishError::Upload(UploadError::Storage(error))) => Some(unstored(job, &error)),
+            Err(error) => {
+                Some(Finish::Failed(JobError { code: "version_unusable".to_owned(), message: chain(&error), traceback: None }))
+            }
         },
-        Ending::Returned(result) => Finish::Done { result, activate: None },
-        Ending::Finish(finish) => finish,
+        Ending::Returned(result) => match results::write(app, job, &result, None, interrupts).await {
+            Ok(()) => Some(Finish::Done { result, activate: None }),
+            Err(unwritten) => unwritten.finish(job),
+        },
+        Ending::Finish(finish) => Some(finish),
     };
+    let Some(finish) = finish else { return release(app, lease, Duration::ZERO).await };
     let settlement = Settlement::new(&*app.store, lease);
     match persist(interrupts, || settlement.finish(&finish)).await {
-        Ok(()) => ended(app, job, &finish),
+        Ok(()) => ended(app, job, &finish).await,
         Err(error) => return after_refusal(job, error),
     }
     Ok(())
@@ -257,7 +281,7 @@ fn discard(app: &App, lease: Lease) {
     }
 }
 
-fn ended(app: &App, job: &Job, finish: &Finish) {
+async fn ended(app: &App, job: &Job, finish: &Finish) {
     let state = match finish {
         Finish::Done { .. } => JobState::Done,
         Finish::Failed(_) => JobState::Error,
@@ -271,8 +295,8 @@ fn ended(app: &App, job: &Job, finish: &Finish) {
     };
     app.metrics.job_finished(job.kind, state);
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, state = %state, "job ended");
-    if let Err(error) = app.files.uploads().remove(&job.files) {
-        tracing::warn!(job = %job.id, %error, "the job's uploads cannot be removed; retention will try again");
+    if let Err(error) = app.files.remove_uploads(&job.files).await {
+        tracing::warn!(job = %job.id, error = %chain(&error), "the job's uploads cannot be removed; retention will try again");
     }
 }
 

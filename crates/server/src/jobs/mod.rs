@@ -2,6 +2,7 @@
 //!
 //! Begin reading at [`Loop`]; [`attempt`] follows one attempt from claim to end.
 
+mod ahead;
 mod attempt;
 mod host;
 mod keeper;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::problem::chain;
+use crate::{results, uploads};
 pub(crate) use persistence::{Settlement, persist};
 use runner::{Runner, Workers};
 
@@ -56,6 +58,12 @@ impl Loop {
         upkeep.spawn(rescue(Arc::clone(app)));
         upkeep.spawn(prune(Arc::clone(app)));
         upkeep.spawn(retract_orphans(Arc::clone(app)));
+        if app.config.objects.bucket.is_some() {
+            upkeep.spawn(uploads::sweep_shared_now_and_then(Arc::clone(app)));
+        }
+        if app.config.objects.prefetch > 0 {
+            upkeep.spawn(ahead::fetch_ahead(Arc::clone(app)));
+        }
         Self { slots, upkeep, stop }
     }
 
@@ -116,11 +124,16 @@ async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
 }
 
 /// How long a claim lasts. The database's limit of an attempt is for replicas that hang: it leaves time for all that one which does not
-/// hang does itself, which is to load the script, to run it and, after training, to load what it has written.
+/// hang does itself, which is to load the script, to run it, to write its result to S3 and, after training, to store and to load what it has written.
 fn terms(app: &App) -> Terms {
     let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
-    let limit =
-        jobs.timeout.saturating_add(load_timeout.saturating_mul(2)).saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
+    let writing = if app.config.objects.allow_output.is_empty() { Duration::ZERO } else { results::PATIENCE };
+    let working = jobs
+        .timeout
+        .saturating_add(load_timeout.saturating_mul(2))
+        .saturating_add(writing)
+        .saturating_add(app.artifacts.upload_patience());
+    let limit = working.saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
     Terms { lease: jobs.lease, limit }
 }
 
@@ -155,8 +168,8 @@ async fn prune(app: Arc<App>) {
         match app.store.prune(app.config.jobs.retention, PRUNE_BATCH).await {
             Ok(pruned) => {
                 let full = pruned.len() == PRUNE_BATCH as usize;
-                if let Err(error) = app.files.uploads().remove(&pruned.concat()) {
-                    tracing::warn!(%error, "uploads of removed jobs cannot be removed");
+                if let Err(error) = app.files.remove_uploads(&pruned.concat()).await {
+                    tracing::warn!(error = %chain(&error), "uploads of removed jobs cannot be removed");
                 }
                 if full {
                     continue;

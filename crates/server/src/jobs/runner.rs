@@ -7,7 +7,7 @@ use std::time::Duration;
 use dunnage_files::FileError;
 use dunnage_protocol::{Load, Outcome, Role, Run};
 use dunnage_types::{JobId, Version};
-use dunnage_workers::{Host, Interrupt, JobLost, Lost, Worker};
+use dunnage_workers::{Host, Interrupt, JobLost, Lost, Wear, Worker};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -37,6 +37,7 @@ pub(crate) struct OwnWorker {
     version: Option<Version>,
     reload: u64,
     idle_since: Instant,
+    wear: Wear,
 }
 
 /// How a run came out.
@@ -83,10 +84,15 @@ impl Runner {
         match ready.worker.run(run, Instant::now() + timeout, &*host, &mut interrupts, grace).await {
             Ok(outcome) => {
                 ready.idle_since = Instant::now();
-                *own = Some(ready);
+                ready.wear.note(1, matches!(outcome, Outcome::Error(_)));
+                keep_unless_worn_out(own, ready).await;
                 Ok(Ran::Ended(outcome))
             }
-            Err(lost) => Ok(Ran::Lost(lost)),
+            Err(lost) => {
+                self.app.pool.note_loss(lost.exit.reason());
+                tracing::warn!(reason = %lost.exit.reason(), exit = %lost.exit, "a job worker was lost");
+                Ok(Ran::Lost(lost))
+            }
         }
     }
 
@@ -109,7 +115,8 @@ impl Runner {
             exit = ready.worker.idle() => {
                 if let Some(lost) = own.take() {
                     let lost = lost.worker.bury(exit).await;
-                    tracing::warn!(exit = %lost.exit, "an idle job worker was lost; the next job starts another");
+                    self.app.pool.note_loss(lost.exit.reason());
+                    tracing::warn!(reason = %lost.exit.reason(), exit = %lost.exit, "an idle job worker was lost; the next job starts another");
                 }
             }
             () = tokio::time::sleep_until(idle_until) => {
@@ -139,7 +146,10 @@ async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<B
         Some(outdated) => outdated.worker.stop().await,
         None => {}
     }
-    let artifact = active.map(|active| app.artifacts.find(&active)).transpose()?;
+    let artifact = match active {
+        Some(active) => Some(app.artifacts.obtain(&active).await.map_err(|error| error.to_string())?),
+        None => None,
+    };
     let load = Load {
         service: app.config.service.name.clone(),
         worker: app.pool.next_worker(),
@@ -150,7 +160,22 @@ async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<B
     };
     let idle_host: Arc<dyn Host> = Arc::new(ServingHost::new(Arc::clone(&app.state)));
     let started = Worker::start(&app.launcher, &app.runtime, load, app.config.workers.load_timeout, idle_host).await;
-    let worker = started.map_err(|error| chain(&error))?;
+    let worker = started.map_err(|error| {
+        app.pool.note_loss(error.reason());
+        chain(&error)
+    })?;
     tracing::debug!(pid = worker.pid(), "a job worker is ready");
-    Ok(Box::new(OwnWorker { worker, version, reload, idle_since: Instant::now() }))
+    let wear = Wear::new(app.config.workers.recycling);
+    Ok(Box::new(OwnWorker { worker, version, reload, idle_since: Instant::now(), wear }))
+}
+
+/// Keeps the worker for the next job, which otherwise starts another: nobody waits meanwhile, as for serving workers.
+async fn keep_unless_worn_out(own: &mut Option<Box<OwnWorker>>, mut worker: Box<OwnWorker>) {
+    match worker.wear.judge(worker.worker.pid()) {
+        Some(reason) => {
+            tracing::info!(pid = worker.worker.pid(), %reason, "a job worker is ended");
+            worker.worker.stop().await;
+        }
+        None => *own = Some(worker),
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) async fn live() -> HttpResponse {
     ok()
 }
 
-/// The server can answer requests now: a worker is loaded, the database answers, and it is not about to end.
+/// The server can answer requests now: a worker is loaded, the database answers, the cache's disk works, and it is not about to end.
 #[utoipa::path(
     get, path = "/healthz/ready", tag = "health",
     responses(
@@ -35,6 +35,10 @@ pub(crate) async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> 
     }
     require_worker(&app)?;
     app.store.active().await?;
+    if let Some(trouble) = app.files.trouble() {
+        tracing::warn!(trouble, "not ready: the cache's disk failed");
+        return Err(Problem::new(Code::CacheUnavailable, "the disk of the file cache fails; the server's log says why"));
+    }
     Ok(ok())
 }
 
@@ -58,8 +62,11 @@ fn require_worker(app: &App) -> Result<(), Problem> {
     if status.ready > 0 {
         return Ok(());
     }
-    let reason = status.last_error.unwrap_or_else(|| "the script is being loaded".to_owned());
-    Err(Problem::no_worker(reason))
+    let loading = || match status.last_loss {
+        Some(loss) => format!("the script is being loaded again: {loss}"),
+        None => "the script is being loaded".to_owned(),
+    };
+    Err(Problem::no_worker(status.last_error.unwrap_or_else(loading)))
 }
 
 fn ok() -> HttpResponse {

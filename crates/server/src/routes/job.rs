@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::status::{self, StatusBody, find, parse_id};
 use crate::access::Sight;
 use crate::app::App;
-use crate::problem::{Code, Problem, ProblemBody};
+use crate::problem::{Code, Problem, ProblemBody, chain};
 
 const MAX_LINES: u32 = 1000;
 
@@ -65,9 +65,9 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Result
     };
     let job = status::find(&app, &id.to_string()).await?;
     if cancelled == Cancelled::Now
-        && let Err(error) = app.files.uploads().remove(&job.files)
+        && let Err(error) = app.files.remove_uploads(&job.files).await
     {
-        tracing::warn!(job = %id, %error, "the job's uploads cannot be removed; retention will try again");
+        tracing::warn!(job = %id, error = %chain(&error), "the job's uploads cannot be removed; retention will try again");
     }
     Ok(response.json(StatusBody::from(job)))
 }

@@ -74,6 +74,9 @@ async fn read(
     if submission.callback.is_some() {
         return Err(Problem::new(Code::RequestInvalid, "`Callback` tells of the ends of jobs; `/output` is none"));
     }
+    if submission.output_uri.is_some() {
+        return Err(Problem::new(Code::RequestInvalid, "`OutputUri` is for the results of jobs; `/output` is none"));
+    }
     Ok(submission)
 }
 

@@ -1,7 +1,9 @@
 //! `GET /status`: how a job is doing.
 
 use actix_web::{HttpResponse, web};
-use dunnage_types::{Callback, CallbackState, Job, JobError, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version};
+use dunnage_types::{
+    Callback, CallbackState, FileAddress, Job, JobError, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -64,6 +66,10 @@ pub(crate) struct StatusBody {
     /// How far the job's `Callback` has come, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     callback: Option<CallbackBody>,
+    /// The object that the job's result is written to before the job is `done`, if it has one.
+    #[schema(value_type = Option<String>, example = "s3://results/gait/6f1c2a34-0000-4000-8000-000000000001.json")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_uri: Option<FileAddress>,
     /// When it was submitted.
     #[schema(value_type = String, format = "date-time")]
     created_at: Timestamp,
@@ -152,6 +158,7 @@ impl StatusBody {
             key: job.key,
             cancel_requested: job.cancel_requested && !job.state.is_terminal(),
             callback: job.callback.map(CallbackBody::from),
+            output_uri: job.output_uri,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,

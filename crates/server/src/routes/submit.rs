@@ -1,11 +1,9 @@
 //! `POST /train` and `POST /input`: commit a job, and answer with its id.
 
-use std::sync::Arc;
-
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use dunnage_files::Upload;
-use dunnage_store::{Enqueued, NewJob, Store, StoreError};
+use dunnage_store::{Enqueued, NewJob};
 use dunnage_types::{JobId, JobKind};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,7 +11,8 @@ use utoipa::ToSchema;
 use super::require_function;
 use crate::app::App;
 use crate::callbacks;
-use crate::problem::{Code, Problem, ProblemBody};
+use crate::problem::{Code, Problem, ProblemBody, chain};
+use crate::results;
 use crate::submission::{Body, Keep, Submission};
 
 /// The answer to a submitted job.
@@ -53,26 +52,35 @@ pub(crate) async fn input(app: web::Data<App>, request: HttpRequest, payload: we
     submit(&app, &request, payload, JobKind::Input).await
 }
 
-async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: JobKind) -> Result<HttpResponse, Problem> {
+async fn submit(
+    app: &web::Data<App>,
+    request: &HttpRequest,
+    payload: web::Payload,
+    kind: JobKind,
+) -> Result<HttpResponse, Problem> {
     require_function(app, kind.as_str(), |functions| match kind {
         JobKind::Train => functions.train,
         JobKind::Input => functions.input,
     })?;
     let submission = Submission::read(app, request, payload, Keep::Durably).await?;
     let callback = submission.callback.clone().map(|url| callbacks::accept(url, &app.config.callbacks)).transpose()?;
+    let id = JobId::random();
+    let allowed = &app.config.objects.allow_output;
+    let output_uri = submission.output_uri.as_deref().map(|uri| results::accept(uri, id, allowed)).transpose()?;
     let idempotency = submission.idempotency(request, kind)?;
     let job = NewJob {
-        id: JobId::random(),
+        id,
         kind,
         files: submission.files,
         params: submission.params,
         key: submission.key,
         idempotency,
         callback,
+        output_uri,
         max_attempts: app.config.jobs.max_attempts,
     };
     // In a task of its own: a client that hangs up must not part a committed job from its files.
-    let enqueued = tokio::spawn(enqueue(Arc::clone(&app.store), job, submission.upload)).await;
+    let enqueued = tokio::spawn(enqueue(app.clone(), job, submission.upload)).await;
     let job_id = enqueued.map_err(|error| {
         tracing::error!(%error, "submitting a job failed");
         Problem::new(Code::Internal, "the job could not be submitted; the server's log says why")
@@ -81,14 +89,23 @@ async fn submit(app: &App, request: &HttpRequest, payload: web::Payload, kind: J
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(Accepted { job_id }))
 }
 
-/// Commits a job, and keeps the files that came along for it.
-async fn enqueue(store: Arc<dyn Store>, job: NewJob, upload: Option<Upload>) -> Result<JobId, StoreError> {
-    match store.enqueue(job).await? {
+/// Commits a job, and keeps the files that came along for it: whoever runs it can read them before it exists.
+async fn enqueue(app: web::Data<App>, job: NewJob, upload: Option<Upload>) -> Result<JobId, Problem> {
+    let Some(upload) = upload else { return Ok(app.store.enqueue(job).await?.id()) };
+    app.files.share(&upload).await?;
+    let files = job.files.clone();
+    // When the database does not answer, the job may exist all the same. What nobody needs is swept later.
+    match app.store.enqueue(job).await? {
         Enqueued::Created(id) => {
-            upload.into_iter().for_each(Upload::keep);
+            app.files.keep(upload);
             Ok(id)
         }
-        // The files came along a second time; the job has the first.
-        Enqueued::Existing(id) => Ok(id),
+        Enqueued::Existing(id) => {
+            // The files came along a second time; the job has the first.
+            if let Err(error) = app.files.remove_uploads(&files).await {
+                tracing::warn!(job = %id, error = %chain(&error), "files that came a second time cannot be removed; a sweep will");
+            }
+            Ok(id)
+        }
     }
 }

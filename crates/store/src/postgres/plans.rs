@@ -49,9 +49,11 @@ async fn frequent_statements_go_along_an_index() {
     let list = |filter: JobFilter| jobs::listing::list(&filter);
     let in_state = JobFilter { state: Some(JobState::Error), ..JobFilter::default() };
     let of_key = JobFilter { key: Some("key 7".to_owned()), ..JobFilter::default() };
-    let cases: [(&str, String, Vec<&Given<'_>>); 16] = [
+    let cases: [(&str, String, Vec<&Given<'_>>); 18] = [
         ("job_due", jobs::claim::CLAIM.to_owned(), vec![&service, &number, &id, &wait, &wait]),
         ("job_unfinished_by_key", jobs::claim::CLAIM.to_owned(), vec![&service, &number, &id, &wait, &wait]),
+        ("job_due", jobs::claim::WAITING.to_owned(), vec![&service, &number]),
+        ("job_unfinished_by_key", jobs::claim::WAITING.to_owned(), vec![&service, &number]),
         ("job_by_id", jobs::enqueue::FIND.to_owned(), vec![&service, &texts, &ids]),
         ("job_by_idempotency_key", jobs::enqueue::FIND.to_owned(), vec![&service, &texts, &ids]),
         ("job_running", jobs::rescue::EXPIRED.to_owned(), vec![&service, &number, &number]),
@@ -83,7 +85,8 @@ async fn frequent_statements_go_along_an_index() {
     }
     // What is claimed is not chosen by sorting all that waits.
     let claim = plan(&client, jobs::claim::CLAIM, &[&service, &number, &id, &wait, &wait]).await;
-    assert!(!claim.contains("Sort"), "{claim}");
+    let waiting = plan(&client, jobs::claim::WAITING, &[&service, &number]).await;
+    assert!(!claim.contains("Sort") && !waiting.contains("Sort"), "{claim}\n{waiting}");
 }
 
 type Given<'a> = (&'a (dyn ToSql + Sync), Type);

@@ -16,7 +16,11 @@ use crate::StoreError;
 const DATABASE_FILE: &str = "dunnage.db";
 const LOCK_FILE: &str = "lock";
 /// One script for each schema version, from 1. A script that has been released never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_fleet.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_fleet.sql"),
+    include_str!("migrations/0003_output_uri.sql"),
+];
 /// More than there are different statements.
 const CACHED_STATEMENTS: usize = 64;
 /// What a long write-ahead log is cut back to, in bytes.

@@ -21,6 +21,7 @@ pub async fn a_job_is_kept_as_it_was_given(bench: &mut dyn Bench) {
         files: files.clone(),
         params: params.clone(),
         key: Some("user 1".to_owned()),
+        output_uri: Some(object_of("ä b/result.json")),
         max_attempts: 5,
         ..new_job()
     };
@@ -41,6 +42,7 @@ pub async fn a_job_is_kept_as_it_was_given(bench: &mut dyn Bench) {
         version: None,
         cancel_requested: false,
         callback: None,
+        output_uri: Some(object_of("ä b/result.json")),
         created_at: kept.created_at,
         started_at: None,
         finished_at: None,
@@ -92,6 +94,35 @@ pub async fn concurrent_requests_under_one_idempotency_key_make_one_job(bench: &
     assert_eq!(store.backlog().await.unwrap().queued, 1);
 }
 
+/// Calls that come together may share a statement; some have an address and some have none.
+pub async fn jobs_committed_together_keep_each_its_own_output_uri(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let mut commits = JoinSet::new();
+    for number in 0..60 {
+        let store = store.clone();
+        let output_uri = (number % 3 != 0).then(|| object_of(&format!("{number}.json")));
+        commits.spawn(async move { (enqueue(&*store, NewJob { output_uri: output_uri.clone(), ..new_job() }).await, output_uri) });
+    }
+    let committed = commits.join_all().await;
+    for (id, output_uri) in &committed {
+        assert_eq!(job(&*store, *id).await.output_uri, *output_uri);
+    }
+    let claimed = claim_all(&*store).await;
+    assert_eq!(claimed.len(), committed.len());
+    for claimed in claimed {
+        assert!(committed.contains(&(claimed.job.id, claimed.job.output_uri.clone())), "{claimed:?}");
+    }
+}
+
+pub async fn a_repeated_request_leaves_the_output_uri_as_it_was(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let with = |key: &str| NewJob { output_uri: Some(object_of(key)), ..request("key", b"digest") };
+    let first = enqueue(&*store, with("first.json")).await;
+    // A key that ends with `/` is completed by each caller with the id it drew.
+    assert_eq!(store.enqueue(with("second.json")).await.unwrap(), Enqueued::Existing(first));
+    assert_eq!(job(&*store, first).await.output_uri, Some(object_of("first.json")));
+}
+
 /// In `prune`'s company: the key is free again only when the job's retention has ended.
 pub async fn an_idempotency_key_lives_as_long_as_its_job(bench: &mut dyn Bench) {
     let store = bench.store();
@@ -103,6 +134,10 @@ pub async fn an_idempotency_key_lives_as_long_as_its_job(bench: &mut dyn Bench) 
     assert_eq!(store.prune(Duration::from_secs(30), 10).await.unwrap().len(), 1);
     let second = enqueue(&*store, request("key", b"other digest")).await;
     assert_ne!(first, second);
+}
+
+fn object_of(key: &str) -> FileAddress {
+    FileAddress::S3 { bucket: "results".to_owned(), key: key.to_owned(), version_id: None }
 }
 
 fn request(key: &str, digest: &[u8]) -> NewJob {

@@ -22,6 +22,7 @@ pub(super) fn new_job() -> NewJob {
         key: None,
         idempotency: None,
         callback: None,
+        output_uri: None,
         max_attempts: 3,
     }
 }

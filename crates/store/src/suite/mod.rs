@@ -24,6 +24,7 @@ mod rescue;
 mod state;
 mod texts;
 mod versions;
+mod waiting;
 mod work_hint;
 
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub use self::rescue::*;
 pub use self::state::*;
 pub use self::texts::*;
 pub use self::versions::*;
+pub use self::waiting::*;
 pub use self::work_hint::*;
 use crate::{StateLimits, Store};
 
@@ -81,6 +83,8 @@ macro_rules! store_suite {
             a_repeated_request_finds_its_job,
             another_request_under_the_same_idempotency_key_is_refused,
             concurrent_requests_under_one_idempotency_key_make_one_job,
+            jobs_committed_together_keep_each_its_own_output_uri,
+            a_repeated_request_leaves_the_output_uri_as_it_was,
             // Claiming
             jobs_are_claimed_in_the_order_of_their_commits,
             a_claim_takes_no_more_than_its_limit,
@@ -89,6 +93,9 @@ macro_rules! store_suite {
             jobs_of_a_key_run_one_at_a_time_in_order,
             a_key_holds_up_no_other_jobs,
             a_job_waits_for_the_retry_of_an_earlier_one_of_its_key,
+            the_jobs_that_wait_are_those_that_the_next_claim_takes,
+            no_more_waiting_jobs_are_told_than_asked_for,
+            a_job_waits_to_be_claimed_once_it_is_due_and_first_of_its_key,
             // Leases
             a_lease_taken_over_by_another_replica_is_refused_everything,
             a_lease_taken_over_by_the_same_replica_is_refused_everything,

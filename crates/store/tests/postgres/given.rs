@@ -20,6 +20,7 @@ pub(crate) fn new_job() -> NewJob {
         key: None,
         idempotency: None,
         callback: None,
+        output_uri: None,
         max_attempts: 3,
     }
 }

@@ -75,6 +75,7 @@ fn new_job() -> NewJob {
         key: None,
         idempotency: None,
         callback: None,
+        output_uri: None,
         max_attempts: 3,
     }
 }

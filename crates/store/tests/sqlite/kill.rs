@@ -90,6 +90,7 @@ async fn works_until_killed() {
                     key: None,
                     idempotency: None,
                     callback: None,
+                    output_uri: None,
                     max_attempts: 3,
                 };
                 assert_eq!(store.enqueue(job).await.unwrap(), Enqueued::Created(id));

@@ -111,7 +111,17 @@ async fn a_new_folder_is_for_its_owner_alone() {
 async fn enqueue(store: &SqliteStore) -> JobId {
     let id = JobId::random();
     let (files, params) = (Vec::new(), JsonObject::new());
-    let job = NewJob { id, kind: JobKind::Train, files, params, key: None, idempotency: None, callback: None, max_attempts: 3 };
+    let job = NewJob {
+        id,
+        kind: JobKind::Train,
+        files,
+        params,
+        key: None,
+        idempotency: None,
+        callback: None,
+        output_uri: None,
+        max_attempts: 3,
+    };
     assert_eq!(store.enqueue(job).await.unwrap(), Enqueued::Created(id));
     id
 }

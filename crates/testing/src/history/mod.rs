@@ -9,7 +9,12 @@ mod tests;
 
 pub use promises::{Promise, Violation, violations};
 
+use std::fmt;
+
+use serde_json::Value;
+
 use crate::audit::{Change, Effect, Row};
+use crate::http::Response;
 
 /// Everything there is to know about one run.
 #[derive(Debug, Clone, Default)]
@@ -42,10 +47,45 @@ pub struct Submission {
 pub enum Outcome {
     /// It was answered with a job's id.
     Accepted(String),
-    /// It was answered that there will be no job, with this status.
-    Refused(u16),
-    /// There was no whole answer, or one that leaves it open: there may be a job or not.
+    /// It was answered that this call makes no job.
+    Refused(Refusal),
+    /// It was answered that the server failed, which leaves it open whether there is a job.
+    Failed(Refusal),
+    /// There was no whole answer: there may be a job or not.
     Unknown,
+}
+
+/// What was answered instead of what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// The status.
+    pub status: u16,
+    /// The problem's code. Answers that come before the service has seen the request have none.
+    pub code: Option<String>,
+}
+
+impl Refusal {
+    /// What an answer says that is none of those hoped for.
+    #[must_use]
+    pub fn of(response: &Response) -> Self {
+        let body = serde_json::from_str::<Value>(response.text()).unwrap_or_default();
+        Self { status: response.status, code: body["code"].as_str().map(str::to_owned) }
+    }
+
+    /// Whether the very same request may be accepted later: it came too slowly, or too many came at once.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.status, 408 | 429)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(formatter, "{} `{code}`", self.status),
+            None => write!(formatter, "{} without a code", self.status),
+        }
+    }
 }
 
 /// An output that was asked for and answered.

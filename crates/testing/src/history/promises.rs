@@ -79,7 +79,7 @@ fn lost(history: &History) -> Vec<String> {
 fn accepted(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Accepted(job) => Some(job),
-        Outcome::Refused(_) | Outcome::Unknown => None,
+        Outcome::Refused(_) | Outcome::Failed(_) | Outcome::Unknown => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! For each promise, a history that breaks it and no other.
 
-use super::{History, Outcome, Output, Promise, Submission, violations};
+use super::{History, Outcome, Output, Promise, Refusal, Submission, violations};
 use crate::audit::{Change, Effect, Row};
 
 const LEASE_US: i64 = 2_000_000;
@@ -45,9 +45,13 @@ fn good() -> History {
     let befores = [None].into_iter().chain(rows.iter().cloned().map(Some));
     let changes = befores.zip(&rows).zip(times);
     let effects = ["begin/7", "end/7"].map(|key| Effect { key: key.to_owned(), value: "tag".to_owned() });
+    let failure = Refusal { status: 503, code: Some("store_unavailable".to_owned()) };
+    let too_slow = Refusal { status: 408, code: None };
     let submission = |outcome| Submission { key: "once".to_owned(), outcome };
     History {
-        submissions: [Outcome::Unknown, Outcome::Refused(503), Outcome::Accepted("7".to_owned())].map(submission).to_vec(),
+        submissions: [Outcome::Unknown, Outcome::Failed(failure), Outcome::Refused(too_slow), Outcome::Accepted("7".to_owned())]
+            .map(submission)
+            .to_vec(),
         outputs: vec![Output { nonce: 3.0, answer: 3.0 }],
         changes: changes.map(|((before, after), at_us)| Change { at_us, before, after: Some(after.clone()) }).collect(),
         jobs: vec![end],

@@ -1,6 +1,5 @@
 //! A private PostgreSQL for tests. Nothing has to be started by hand, and nothing is left when the tests have ended.
 
-mod keeper;
 mod pooler;
 mod programs;
 
@@ -9,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use keeper::Keeper;
+use crate::keeper::Keeper;
 pub use pooler::Pooler;
 use programs::{Programs, as_owner};
 

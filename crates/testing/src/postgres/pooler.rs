@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::keeper::Keeper;
 use super::programs::{as_owner, find_program};
 use super::{Cluster, output, run, said, temporary_folder};
 use crate::census::eventually;
+use crate::keeper::Keeper;
 use crate::port;
 
 /// How long a pooler may take to listen.

@@ -8,13 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dunnage_protocol::{Answer, Artifact, AskError, CallId, Load, Operation, Request, Role, Run};
 use dunnage_types::{JobId, JobKind, JsonObject, Progress, WorkerId};
-use dunnage_workers::{Host, Launcher, Line, Pool, PoolSettings, Runtime, StartError, Worker};
+use dunnage_workers::{Host, Launcher, Line, Pool, PoolSettings, Recycling, Runtime, StartError, Worker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// Far more than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A line that the host cannot take.
+pub(crate) const PANIC: &str = "this makes the host panic";
 
 /// Where workers are started. Every process that comes from it carries its mark on the command line.
 pub(crate) struct Site {
@@ -77,6 +80,13 @@ impl Site {
         self.start(&self.runtime(), PATIENCE).await.unwrap()
     }
 
+    /// Gives up every handle of the launcher, and keeps what the workers need.
+    pub(crate) fn without_launcher(self) -> (TempDir, Arc<Notebook>) {
+        let Self { folder, host, launcher, .. } = self;
+        drop(launcher);
+        (folder, host)
+    }
+
     pub(crate) fn settings(&self) -> PoolSettings {
         PoolSettings {
             service: "test".parse().unwrap(),
@@ -89,11 +99,18 @@ impl Site {
             timeout: Duration::from_secs(10),
             max_queue: 100,
             load_timeout: PATIENCE,
+            recycling: Recycling::default(),
+            max_output_bytes: 1 << 20,
         }
     }
 
     pub(crate) fn pool(&self, settings: PoolSettings) -> Pool {
         Pool::start(settings, self.launcher.clone(), self.host.clone(), None)
+    }
+
+    /// A pool that has yet to be told what to serve.
+    pub(crate) fn new_pool(&self, settings: PoolSettings) -> Pool {
+        Pool::new(settings, self.launcher.clone(), self.host.clone())
     }
 
     /// An artifact; one that is broken cannot be loaded.
@@ -114,6 +131,20 @@ impl Site {
         };
         let entries = std::fs::read_dir("/proc").unwrap();
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    }
+
+    /// The living processes that work in this site's folder, daemons included.
+    pub(crate) fn marked(&self) -> Vec<i32> {
+        let folder = self.path().canonicalize().unwrap();
+        let entries = std::fs::read_dir("/proc").unwrap();
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)).collect()
+    }
+
+    /// What a process is called, with its arguments.
+    #[expect(clippy::unused_self, reason = "asked of the processes of this site")]
+    pub(crate) fn command(&self, pid: i32) -> String {
+        String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
     }
 
     /// Waits until this site has so many processes, and returns them.
@@ -210,6 +241,7 @@ impl Host for Notebook {
     }
 
     fn line(&self, line: Line) {
+        assert_ne!(line.message, PANIC, "as a mistake of ours would");
         self.lines.lock().unwrap().push(line.message);
     }
 }

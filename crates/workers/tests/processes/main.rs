@@ -3,6 +3,8 @@
 mod fixture;
 
 mod endings;
+mod misbehaviour;
 mod pools;
+mod recycling;
 mod starts;
 mod swaps;

@@ -28,6 +28,40 @@ async fn requests_may_come_before_the_workers_are_loaded() {
 }
 
 #[tokio::test]
+async fn a_pool_that_is_told_what_to_serve_later_answers_what_has_waited() {
+    let site = Site::new();
+    let pool = site.new_pool(site.settings());
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { answer(&pool, echo(7)).await.unwrap() }
+    });
+    eventually("it waits", || (pool.status().queued == 1).then_some(())).await;
+    assert!(!pool.has_begun() && site.processes().is_empty());
+    pool.serve(site.artifact(3, false)).await;
+    assert_eq!(waiting.await.unwrap(), 7.0);
+    assert_eq!((pool.has_begun(), pool.status().version.map(|version| version.get())), (true, Some(3)));
+    pool.refuse("it is too late for that");
+    assert_eq!(answer(&pool, echo(8)).await.unwrap(), 8.0);
+    pool.stop().await;
+}
+
+#[tokio::test]
+async fn a_pool_without_workers_refuses_with_the_reason_until_it_serves() {
+    let site = Site::new();
+    let pool = site.new_pool(site.settings());
+    pool.refuse("the artifact is damaged");
+    let Err(OutputError::NoWorker(reason)) = answer(&pool, echo(1)).await else { panic!("there is no worker") };
+    assert_eq!(
+        (reason.as_str(), pool.status().last_error.as_deref()),
+        ("the artifact is damaged", Some("the artifact is damaged"))
+    );
+    let standby = pool.prepare(Some(site.artifact(4, false))).await.unwrap();
+    assert!(pool.take_over(standby, async { Ok::<_, String>(()) }).await.is_ok());
+    assert_eq!(answer(&pool, echo(2)).await.unwrap(), 2.0);
+    pool.stop().await;
+}
+
+#[tokio::test]
 async fn a_dead_worker_is_replaced_and_the_next_request_answered() {
     let site = Site::new();
     let pool = site.pool(site.settings());

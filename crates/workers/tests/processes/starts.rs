@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use dunnage_workers::{Exit, Runtime, StartError};
+use serde_json::json;
 
-use crate::fixture::{PATIENCE, Site, eventually};
+use crate::fixture::{PATIENCE, Site, eventually, request, soon};
 
 #[tokio::test]
 async fn a_worker_finds_four_descriptors_and_no_more() {
@@ -15,6 +16,19 @@ async fn a_worker_finds_four_descriptors_and_no_more() {
     assert_eq!(lost.exit, Exit::Code(0));
     assert_eq!(site.host.lines(), ["0", "1", "2", "3", "4"], "the last one is the folder that `ls` reads");
     drop(inherited);
+}
+
+/// The kernel ends a worker with the thread that has started it.
+#[tokio::test]
+async fn a_worker_outlives_the_last_handle_of_its_launcher() {
+    let site = Site::new();
+    let mut worker = site.worker().await;
+    let (_folder, host) = site.without_launcher();
+    for act in [json!({"do": "sleep", "ms": 300, "x": 1}), json!({"x": 2})] {
+        let answers = worker.output(vec![request(act)], soon(), &*host).await.expect("it lives");
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use dunnage_types::{JobError, JobId, ReplicaId};
+use dunnage_types::{Job, JobError, JobId, ReplicaId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -12,15 +12,16 @@ use super::leave::{Leaving, leave};
 use super::row;
 use crate::postgres::Scope;
 use crate::postgres::batch::Batch;
-use crate::postgres::rows::{Unreadable, corrupt, get, seconds};
+use crate::postgres::rows::{Unreadable, corrupt, get, limit as sql_limit, seconds};
 use crate::{ClaimedJob, Finish, Lease, StoreError, Terms};
 
+/// The jobs that are due, the next first, as a condition on `candidate`.
+///
 /// Because the order of `seq` is the order of commits within a key (see [`super::enqueue::INSERT`]), an unfinished job of the same
-/// key with a higher `seq` can never be running. The rows are chosen before they are changed: as a plain sub-select the choice
-/// could be made again for each row, and more rows than the limit be changed.
-pub(in crate::postgres) const CLAIM: &str = "
-    WITH due AS MATERIALIZED (
-        SELECT candidate.seq FROM job AS candidate
+/// key with a higher `seq` can never be running.
+macro_rules! due {
+    () => {
+        "FROM job AS candidate
         WHERE candidate.service = $1 AND candidate.state = 'queued' AND candidate.run_at <= now()
           AND candidate.kind IN ('train', 'input')
           AND (candidate.key IS NULL OR NOT EXISTS (
@@ -28,14 +29,28 @@ pub(in crate::postgres) const CLAIM: &str = "
               WHERE earlier.service = $1 AND earlier.key = candidate.key AND earlier.finished_at IS NULL
                 AND earlier.seq < candidate.seq))
         ORDER BY candidate.run_at, candidate.seq
-        LIMIT $2
+        LIMIT $2"
+    };
+}
+
+/// The rows are chosen before they are changed: as a plain sub-select the choice could be made again for each row, and more rows than
+/// the limit be changed.
+pub(in crate::postgres) const CLAIM: &str = concat!(
+    "
+    WITH due AS MATERIALIZED (
+        SELECT candidate.seq ",
+    due!(),
+    "
         FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE job
     SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = $3, lease_expires_at = now() + make_interval(secs => $4),
         deadline_at = now() + make_interval(secs => $5), started_at = now(), progress = NULL
     FROM due
     WHERE job.seq = due.seq
-    RETURNING job.*";
+    RETURNING job.*"
+);
+
+pub(in crate::postgres) const WAITING: &str = concat!("SELECT candidate.* ", due!());
 
 /// A wish for jobs.
 #[derive(Clone, Copy)]
@@ -117,6 +132,13 @@ impl Claim {
             tracing::error!(%error, source = error.source(), "a job that cannot be read could not be ended either");
         }
     }
+}
+
+/// The jobs that would be claimed next, less those that a claim would find unreadable.
+pub(super) async fn waiting(scope: &Scope, limit: u32) -> Result<Vec<Job>, StoreError> {
+    let limit = sql_limit(limit);
+    let rows = scope.repeatable(WAITING, &[scope.service(), (&limit, Type::INT8)]).await?;
+    Ok(rows.iter().filter_map(|row| row::job(row).ok()).collect())
 }
 
 fn read(row: &Row) -> Result<ClaimedJob, StoreError> {

@@ -22,9 +22,10 @@ use crate::{Enqueued, NewJob, StoreError};
 /// other. All locks are taken in the order of their numbers, by everybody.
 pub(in crate::postgres) const INSERT: &str = "
     WITH wanted AS (
-        SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::int8[], $10::text[])
+        SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::int8[], $10::text[],
+                             $11::text[])
             WITH ORDINALITY
-            AS wanted (id, kind, files, params, key, idempotency_key, digest, max_attempts, callback, position)),
+            AS wanted (id, kind, files, params, key, idempotency_key, digest, max_attempts, callback, output_uri, position)),
     locked AS MATERIALIZED (
         SELECT count(pg_advisory_xact_lock(lock)) FROM (
             SELECT DISTINCT hashtextextended(name, 0) AS lock FROM (
@@ -33,9 +34,9 @@ pub(in crate::postgres) const INSERT: &str = "
                 SELECT 'dunnage request ' || $1 || ' ' || idempotency_key FROM wanted WHERE idempotency_key IS NOT NULL) AS names (name)
             ORDER BY lock) AS sorted)
     INSERT INTO job (service, id, kind, state, files, params, key, idempotency_key, digest, max_attempts, callback, callback_state,
-                     run_at, created_at)
+                     output_uri, run_at, created_at)
     SELECT $1, id, kind, 'queued', files, params, key, idempotency_key, digest, max_attempts, callback,
-           CASE WHEN callback IS NOT NULL THEN 'pending' END, now(), now()
+           CASE WHEN callback IS NOT NULL THEN 'pending' END, output_uri, now(), now()
     FROM wanted, locked
     ORDER BY position
     ON CONFLICT DO NOTHING
@@ -57,6 +58,7 @@ pub(super) struct Kept {
     digest: Option<Vec<u8>>,
     max_attempts: i64,
     callback: Option<String>,
+    output_uri: Option<String>,
 }
 
 impl Kept {
@@ -71,6 +73,7 @@ impl Kept {
             digest: job.idempotency.as_ref().map(|idempotency| idempotency.digest.clone()),
             max_attempts: i64::from(job.max_attempts),
             callback: optional_json(job.callback.as_ref())?,
+            output_uri: optional_json(job.output_uri.as_ref())?,
         })
     }
 }
@@ -117,6 +120,7 @@ impl Enqueue {
         let digests: Vec<_> = jobs.iter().map(|job| job.digest.as_deref()).collect();
         let max_attempts: Vec<_> = jobs.iter().map(|job| job.max_attempts).collect();
         let callbacks: Vec<_> = jobs.iter().map(|job| job.callback.as_deref()).collect();
+        let output_uris: Vec<_> = jobs.iter().map(|job| job.output_uri.as_deref()).collect();
         let parameters = [
             self.0.service(),
             (&ids as _, Type::UUID_ARRAY),
@@ -128,6 +132,7 @@ impl Enqueue {
             (&digests, Type::BYTEA_ARRAY),
             (&max_attempts, Type::INT8_ARRAY),
             (&callbacks, Type::TEXT_ARRAY),
+            (&output_uris, Type::TEXT_ARRAY),
         ];
         self.0.once(INSERT, &parameters).await?.iter().map(row::id).collect()
     }

@@ -67,6 +67,10 @@ impl Jobs for PostgresStore {
         self.batches.claim.call(Wish { replica, limit, terms }).await
     }
 
+    async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
+        claim::waiting(&self.scope, limit).await
+    }
+
     async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
         self.batches.renew.call(Wanted { lease, by }).await
     }

@@ -35,6 +35,7 @@ fn decode(row: &Row) -> Result<Job, Unreadable> {
         version: get::<Option<i64>>(row, "version")?.map(version).transpose()?,
         cancel_requested: get(row, "cancel_requested")?,
         callback: callback(row)?,
+        output_uri: get_optional_json(row, "output_uri")?,
         created_at: get_time(row, "created_at")?,
         started_at: get_optional_time(row, "started_at")?,
         finished_at: get_optional_time(row, "finished_at")?,

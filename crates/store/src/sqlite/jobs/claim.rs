@@ -1,6 +1,6 @@
 //! Handing out jobs.
 
-use dunnage_types::{JobError, JobState, ReplicaId};
+use dunnage_types::{Job, JobError, JobState, ReplicaId};
 use rusqlite::{Row, named_params};
 
 use super::ending::{Ending, end};
@@ -8,14 +8,13 @@ use super::row;
 use crate::sqlite::rows::{Rows, Word, later};
 use crate::{ClaimedJob, Lease, StoreError, Terms};
 
+/// The jobs that are due, the next first, as a condition on `candidate`.
+///
 /// Because only one connection writes, the order of `seq` is the order of commits, and an unfinished job of the same key with
 /// a higher `seq` can never be running. A job of a kind that only a later version knows is left for a server of that version.
-pub(super) const CLAIM: &str = "
-    UPDATE job
-    SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = :replica, lease_expires_at = :expires,
-        deadline_at = :deadline, started_at = :now, progress = NULL
-    WHERE seq IN (
-        SELECT candidate.seq FROM job AS candidate
+macro_rules! due {
+    () => {
+        "FROM job AS candidate
         WHERE candidate.service = :service AND candidate.state = 'queued' AND candidate.run_at <= :now
           AND candidate.kind IN ('train', 'input')
           AND (candidate.key IS NULL OR NOT EXISTS (
@@ -23,8 +22,23 @@ pub(super) const CLAIM: &str = "
               WHERE earlier.service = :service AND earlier.key = candidate.key AND earlier.finished_at IS NULL
                 AND earlier.seq < candidate.seq))
         ORDER BY candidate.seq
-        LIMIT :limit)
-    RETURNING *";
+        LIMIT :limit"
+    };
+}
+
+pub(super) const CLAIM: &str = concat!(
+    "
+    UPDATE job
+    SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = :replica, lease_expires_at = :expires,
+        deadline_at = :deadline, started_at = :now, progress = NULL
+    WHERE seq IN (
+        SELECT candidate.seq ",
+    due!(),
+    ")
+    RETURNING *"
+);
+
+pub(super) const WAITING: &str = concat!("SELECT candidate.* ", due!());
 
 pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
     let parameters = named_params! {
@@ -45,6 +59,13 @@ pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, terms: Term
         }
     }
     Ok(jobs)
+}
+
+/// The jobs that would be claimed next, less those that a claim would find unreadable.
+pub(super) fn waiting(rows: &Rows<'_>, limit: u32) -> Result<Vec<Job>, StoreError> {
+    let parameters = named_params! { ":service": rows.service, ":now": rows.now.0, ":limit": limit };
+    let found = rows.all(WAITING, parameters, |row| Ok::<_, StoreError>(row::job(row).ok()))?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 fn read(row: &Row<'_>) -> Result<ClaimedJob, StoreError> {

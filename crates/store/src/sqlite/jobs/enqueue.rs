@@ -8,9 +8,9 @@ use crate::{Enqueued, Idempotency, NewJob, StoreError};
 
 const INSERT: &str = "
     INSERT INTO job (service, id, kind, state, files, params, key, idempotency_key, digest, max_attempts, callback, callback_state,
-                     run_at, created_at)
+                     output_uri, run_at, created_at)
     VALUES (:service, :id, :kind, 'queued', :files, :params, :key, :idempotency_key, :digest, :max_attempts, :callback,
-            iif(:callback IS NULL, NULL, 'pending'), :now, :now)
+            iif(:callback IS NULL, NULL, 'pending'), :output_uri, :now, :now)
     ON CONFLICT (service, id) DO NOTHING";
 
 pub(super) const BY_IDEMPOTENCY_KEY: &str = "SELECT id, digest FROM job WHERE service = :service AND idempotency_key = :key";
@@ -34,6 +34,7 @@ pub(super) fn enqueue(rows: &Rows<'_>, job: &NewJob) -> Result<Enqueued, StoreEr
             ":digest": job.idempotency.as_ref().map(|idempotency| &idempotency.digest),
             ":max_attempts": job.max_attempts,
             ":callback": job.callback,
+            ":output_uri": job.output_uri.as_ref().map(Word),
             ":now": rows.now.0,
         },
     )?;

@@ -33,6 +33,10 @@ impl Jobs for SqliteStore {
         self.write(move |rows| claim::claim(rows, replica, limit, terms)).await
     }
 
+    async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
+        self.read(move |rows| claim::waiting(rows, limit)).await
+    }
+
     async fn renew(&self, lease: Lease, by: Duration) -> Result<Renewal, StoreError> {
         self.write(move |rows| attempt::renew(rows, lease, by)).await
     }
@@ -113,6 +117,7 @@ mod tests {
         let statements = [
             enqueue::BY_IDEMPOTENCY_KEY,
             claim::CLAIM,
+            claim::WAITING,
             attempt::HELD,
             attempt::APPEND_LOG,
             rescue::EXPIRED,

@@ -33,6 +33,7 @@ fn decode(row: &Row<'_>) -> Result<Job, Box<dyn Error + Send + Sync>> {
         version: version.map(|number| Version::new(number).ok_or("version 0 does not exist")).transpose()?,
         cancel_requested: row.get("cancel_requested")?,
         callback: callback(row)?,
+        output_uri: row.get::<_, Option<Word<_>>>("output_uri")?.map(|word| word.0),
         created_at: Timestamp(row.get("created_at")?),
         started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
         finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),

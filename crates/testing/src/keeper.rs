@@ -1,4 +1,4 @@
-//! What ends a cluster with the process that started it.
+//! What ends a server with the process that started it.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,10 +13,10 @@ const SCRIPT: &str = "cat > /dev/null; folder=$1; shift; \"$@\"; rm -rf -- \"$fo
 /// by a panic, an abort, or SIGKILL. `PR_SET_PDEATHSIG` would not do: it is forgotten when a process changes its user, it is
 /// tied to the thread that started the server, which for a test soon ends, and it removes no folder. The shell has a process
 /// group of its own, so that Ctrl-C at a terminal does not end it too early.
-pub(super) struct Keeper(Child);
+pub(crate) struct Keeper(Child);
 
 impl Keeper {
-    pub(super) fn start(folder: &Path, stop: &Command) -> Self {
+    pub(crate) fn start(folder: &Path, stop: &Command) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", SCRIPT, "keeper"]).arg(folder).arg(stop.get_program()).args(stop.get_args());
         shell.current_dir("/").process_group(0);

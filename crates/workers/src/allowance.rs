@@ -1,0 +1,86 @@
+//! How much of what a worker prints is passed on.
+
+use dunnage_types::{LogLevel, LogSource};
+use tokio::time::Instant;
+
+use crate::host::Line;
+
+/// So much may be printed at once, and so much a second beyond that; what exceeds it is left out.
+const MAX_BURST_BYTES: usize = 16 << 20;
+const MAX_BYTES_A_SECOND: usize = 1 << 20;
+
+/// How much a worker may still print: what it prints goes into logs and databases.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    bytes: usize,
+    since: Instant,
+    left_out: usize,
+}
+
+impl Allowance {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { bytes: MAX_BURST_BYTES, since: now, left_out: 0 }
+    }
+
+    /// Lets lines pass as far as they may, and says how much did not as soon as something may again.
+    pub(crate) fn admit(&mut self, lines: Vec<Line>, now: Instant) -> Vec<Line> {
+        self.earn(now);
+        let mut admitted = Vec::with_capacity(lines.len());
+        for line in lines {
+            let size = line.message.len() + 1;
+            if !self.covers(size) {
+                self.left_out += size;
+                continue;
+            }
+            self.bytes = self.bytes.saturating_sub(size);
+            admitted.extend(self.tell_left_out());
+            admitted.push(line);
+        }
+        admitted
+    }
+
+    fn covers(&self, bytes: usize) -> bool {
+        bytes <= self.bytes
+    }
+
+    fn earn(&mut self, now: Instant) {
+        let milliseconds = usize::try_from((now - self.since).as_millis()).unwrap_or(usize::MAX);
+        let earned = milliseconds.saturating_mul(MAX_BYTES_A_SECOND / 1000);
+        if earned > 0 {
+            self.bytes = self.bytes.saturating_add(earned).min(MAX_BURST_BYTES);
+            self.since = now;
+        }
+    }
+
+    /// Says how much was left out, if anything was since this was said last.
+    pub(crate) fn tell_left_out(&mut self) -> Option<Line> {
+        let bytes = std::mem::take(&mut self.left_out);
+        let message = || format!("[{bytes} bytes left out: a worker may print {MAX_BYTES_A_SECOND} bytes a second]");
+        (bytes > 0).then(|| Line { source: LogSource::Server, level: LogLevel::Warning, message: message() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::MAX_LINE_BYTES;
+
+    fn printed(bytes: usize) -> Line {
+        Line { source: LogSource::Stdout, level: LogLevel::Info, message: "x".repeat(bytes) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_cut_and_the_cut_is_told() {
+        let mut allowance = Allowance::new(Instant::now());
+        let flood = |lines| (0..lines).map(|_| printed(MAX_LINE_BYTES - 1)).collect::<Vec<_>>();
+        let burst = MAX_BURST_BYTES / MAX_LINE_BYTES;
+        assert_eq!(allowance.admit(flood(burst + 3), Instant::now()).len(), burst);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let after = allowance.admit(flood(1), Instant::now());
+        let told = format!("[{} bytes left out: a worker may print {MAX_BYTES_A_SECOND} bytes a second]", 3 * MAX_LINE_BYTES);
+        assert_eq!((after.len(), after[0].message.as_str(), after[0].source), (2, told.as_str(), LogSource::Server));
+        let a_second = MAX_BYTES_A_SECOND / MAX_LINE_BYTES;
+        let admitted = 1 + allowance.admit(flood(2 * a_second), Instant::now()).len();
+        assert!((a_second - 1..=a_second).contains(&admitted), "{admitted} of {a_second}");
+    }
+}
