@@ -187,7 +187,7 @@ fn every_answer_is_its_own_while_workers_crash_and_hang(language: Language) {
     let service = setup.start();
     let cases = ["nothing", "abort", "sleep", "nothing", "segfault", "nothing", "deaf", "nothing"];
     // From nothing to twice the deadline, so that some answers are on their way when it passes.
-    let seconds = |number: u32| if number % 3 == 0 { f64::from(number * 7 % 20) / 10.0 } else { 0.0 };
+    let seconds = |number: u32| if number.is_multiple_of(3) { f64::from(number * 7 % 20) / 10.0 } else { 0.0 };
     let case = |number: u32| cases[number as usize % cases.len()];
     let body = |number: u32| setup.body(json!({"case": case(number), "number": number, "seconds": seconds(number)}));
     let ask = |number: u32| (number, service.send(&Request::new("POST", "/output").json(&body(number))));
