@@ -39,7 +39,8 @@ fn foreign(body: &Value) -> Vec<Request> {
 fn whatever_another_sites_page_sends_is_refused_and_has_no_effect() {
     let setup = Setup::new(Language::Lua, "calls");
     let body = setup.body(json!({}));
-    let (open, guarded) = (setup.start(), Setup::new(Language::Lua, "calls").environment("DUNNAGE_TOKENS", &all_tokens()).start());
+    let guarded_setup = Setup::new(Language::Lua, "calls").environment("DUNNAGE_TOKENS", &all_tokens());
+    let (open, guarded) = (setup.start(), guarded_setup.start());
     for request in foreign(&body) {
         for service in [&open, &guarded] {
             assert_eq!(service.send(&request).status, 403, "{request:?}");
