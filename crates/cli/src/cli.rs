@@ -30,7 +30,8 @@ pub(crate) fn command() -> clap::Command {
 
 /// `check` accepts what `serve` does, for both read the same file; what makes no difference to it stays out of its help.
 fn hide_from_check(argument: Arg) -> Arg {
-    let is_for_serving = matches!(argument.get_help_heading(), Some("HTTP" | "Workers" | "Jobs" | "Callbacks" | "Storage"));
+    let is_for_serving =
+        matches!(argument.get_help_heading(), Some("HTTP" | "Access" | "Workers" | "Jobs" | "Callbacks" | "Storage"));
     let is_hidden = is_for_serving && argument.get_id() != "load_timeout" || argument.get_id() == "reload";
     argument.hide(is_hidden)
 }
@@ -58,6 +59,7 @@ enum Command {
     Models(commands::models::Models),
     Migrate(commands::migrate::Migrate),
     Health(commands::health::Health),
+    Token(commands::token::Token),
     #[command(hide = true)]
     Guard(commands::guard::Guard),
     Completions(commands::completions::Completions),
@@ -115,6 +117,7 @@ impl Invocation {
             Command::Models(command) => command.run(),
             Command::Migrate(command) => command.run(),
             Command::Health(command) => command.run(),
+            Command::Token(command) => command.run(),
             Command::Guard(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

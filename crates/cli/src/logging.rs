@@ -12,6 +12,8 @@ use crate::settings::{LogFormat, LogSettings, variables};
 /// What the HTTP library says of its own threads, and, as errors, of requests it cannot read: anybody could fill the log with
 /// those. A filter that names the library is stronger.
 const QUIET: &str = "actix_server=warn,actix_http=off";
+/// The libraries for S3 tell, at lower levels, how they sign, with credentials. They speak up only for who names them.
+const SECRETIVE: &str = "aws=warn";
 
 /// Sends everything logged from now on to standard error, beginning with variables that have no effect. To be called once.
 pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<()> {
@@ -28,7 +30,8 @@ pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<()> {
 }
 
 fn filter(asked: &str) -> String {
-    if asked.contains("actix") { asked.to_owned() } else { format!("{QUIET},{asked}") }
+    let unnamed = [("actix", QUIET), ("aws", SECRETIVE)].into_iter().filter(|(name, _)| !asked.contains(name));
+    unnamed.map(|(_, directives)| directives).chain([asked]).collect::<Vec<_>>().join(",")
 }
 
 /// Whether people read the log.
@@ -45,8 +48,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_http_library_is_quiet_unless_it_is_named() {
-        assert_eq!(filter("info"), "actix_server=warn,actix_http=off,info");
-        assert_eq!(filter("info,actix_http=debug"), "info,actix_http=debug");
+    fn libraries_are_quiet_unless_they_are_named() {
+        assert_eq!(filter("debug"), "actix_server=warn,actix_http=off,aws=warn,debug");
+        assert_eq!(filter("info,actix_http=debug"), "aws=warn,info,actix_http=debug");
+        assert_eq!(filter("aws_sdk_s3=trace"), "actix_server=warn,actix_http=off,aws_sdk_s3=trace");
     }
 }

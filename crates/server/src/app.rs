@@ -11,6 +11,7 @@ use dunnage_types::{JobId, ReplicaId};
 use dunnage_workers::{Interrupt, Launcher, Pool, Runtime};
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::artifacts::Artifacts;
 use crate::config::Config;
 use crate::events::Events;
@@ -21,6 +22,7 @@ use crate::state::CachedState;
 /// A running server, without its sockets.
 pub(crate) struct App {
     pub(crate) config: Config,
+    pub(crate) access: Access,
     /// The script's absolute path.
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
@@ -46,6 +48,7 @@ pub(crate) struct App {
 /// The parts from which an [`App`] is made.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) access: Access,
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
     pub(crate) launcher: Launcher,
@@ -60,10 +63,11 @@ pub(crate) struct Parts {
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } = parts;
+        let Parts { config, access, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } = parts;
         let events = Events::new(Arc::clone(&store), config.http.max_streams);
         Self {
             config,
+            access,
             script,
             runtime,
             launcher,

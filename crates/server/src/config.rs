@@ -9,6 +9,7 @@ use dunnage_files::Revalidate;
 use dunnage_types::{ObjectPrefix, ServiceName};
 use dunnage_workers::Recycling;
 
+use crate::access::{TlsConfig, Tokens};
 use crate::callbacks::CallbackSecret;
 
 /// Everything a server needs to know. The flag of each value is named in its text.
@@ -18,6 +19,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The HTTP side.
     pub http: HttpConfig,
+    /// Who may do what, and how connections are encrypted.
+    pub access: AccessConfig,
     /// The worker processes.
     pub workers: WorkerConfig,
     /// The jobs.
@@ -57,7 +60,8 @@ pub struct HttpConfig {
     pub port: u16,
     /// Whether an address beyond loopback may be used though nobody has to say who they are. `--allow-anonymous`.
     pub allow_anonymous: bool,
-    /// Host names, besides those of loopback, by which the server may be called while it listens on loopback. `--allowed-host`.
+    /// Host names, besides those of loopback, by which the server may be called: always while it listens on loopback, and elsewhere
+    /// once there are any. `--allowed-host`.
     pub allowed_hosts: Vec<String>,
     /// The longest JSON body, in bytes. `--max-body`, by default 1 MiB.
     pub max_body_bytes: usize,
@@ -67,6 +71,19 @@ pub struct HttpConfig {
     pub max_files: usize,
     /// The most streams of `/jobs/{id}/events` open at once. `--max-streams`, by default 1000.
     pub max_streams: usize,
+}
+
+/// Who may do what, and how connections are encrypted.
+#[derive(Debug, Clone, Default)]
+pub struct AccessConfig {
+    /// The tokens that are taken besides those of the file. `--tokens`.
+    pub tokens: Tokens,
+    /// A file with tokens, which may change while the server runs. `--token-file`.
+    pub token_file: Option<PathBuf>,
+    /// The origins, such as `https://app.example`, whose pages may use the service in browsers; none by default. `--allowed-origin`.
+    pub allowed_origins: Vec<String>,
+    /// The server's certificate; without one, connections are not encrypted. `--tls-cert` and `--tls-key`.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The worker processes.

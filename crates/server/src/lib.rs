@@ -3,6 +3,7 @@
 //! [`run`] starts everything a [`Config`] describes and ends when its stop signal does; [`check()`] only loads the script.
 //! Begin reading at `serve`, which is the wiring; `routes` holds the HTTP side, `jobs` and `callbacks` the other.
 
+mod access;
 mod app;
 mod artifacts;
 mod callbacks;
@@ -29,10 +30,12 @@ mod tree;
 mod uploads;
 mod versions;
 
+pub use access::{AccessError, InvalidScopes, InvalidTokens, Scope, Scopes, TlsConfig, Tokens, random_token};
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
 pub use config::{
-    CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig, WorkerConfig,
+    AccessConfig, CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig,
+    WorkerConfig,
 };
 pub use dunnage_files::Revalidate;
 pub use dunnage_store::{Migrated, migrate};

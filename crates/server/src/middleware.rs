@@ -1,6 +1,5 @@
 //! What happens around every request: its id, its log line, its metrics, and the body of its error.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -8,9 +7,10 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use uuid::Uuid;
 
+use crate::access::Sight;
 use crate::app::App;
 use crate::problem::{Code, Problem};
 
@@ -39,15 +39,31 @@ pub(crate) async fn around(
     let begin = Instant::now();
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let response = match refuse_foreign(request.request()).or_else(|| refuse_rebound(request.request())) {
-        Some(problem) => {
-            let response = problem.respond(request.request(), &id);
-            request.into_response(response)
-        }
+    let response = match answered_at_once(&request) {
+        Some(response) => request.into_response(response),
         // Handlers' errors are answers by now; an error here is the framework's own.
-        None => with_problem_body(next.call(request).await?.map_into_boxed_body(), &id),
+        None => next.call(request).await?.map_into_boxed_body(),
     };
-    Ok(observe(response, &id, begin))
+    Ok(observe(with_problem_body(response, &id), &id, begin))
+}
+
+/// The answer to a request that does not get to its handler.
+fn answered_at_once(request: &ServiceRequest) -> Option<HttpResponse> {
+    let Some(app) = request.app_data::<web::Data<App>>() else {
+        return Some(Problem::new(Code::Internal, "the server is not set up").error_response());
+    };
+    if let Some(response) = app.access.origins.preflight(request.request()) {
+        return Some(response);
+    }
+    match app.access.admit(request.request()) {
+        Err(problem) => Some(problem.error_response()),
+        Ok(sight) => {
+            if sight != app.access.usual_sight() {
+                request.extensions_mut().insert(sight);
+            }
+            None
+        }
+    }
 }
 
 /// Gives errors their body, ours and the framework's own alike.
@@ -55,7 +71,7 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
     let problem = response.response().extensions().get::<Problem>().cloned();
     match problem.or_else(|| foreign_problem(&response)) {
         Some(problem) => {
-            let mut body = problem.respond(response.request(), id);
+            let mut body = problem.respond(response.request(), id, Sight::of(response.request()));
             body.extensions_mut().insert(problem);
             response.into_response(body)
         }
@@ -79,38 +95,6 @@ fn foreign_problem(response: &ServiceResponse) -> Option<Problem> {
     Some(Problem::new(code, "the request could not be dealt with"))
 }
 
-/// A page of another site must not be able to make a browser on this machine talk to us.
-fn refuse_foreign(request: &HttpRequest) -> Option<Problem> {
-    let cross_site = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let foreign_origin = header("origin").is_some_and(|origin| {
-        let origin_host = origin.split_once("://").map_or(origin, |(_, host)| host);
-        header("host") != Some(origin_host)
-    });
-    (cross_site || foreign_origin).then(|| Problem::new(Code::HostRefused, "requests from pages of other sites are refused"))
-}
-
-/// While we listen on loopback, a page whose own name leads to this machine must not pass for one of ours: the name by which
-/// we are called has to be a loopback one, or one we have been told.
-fn refuse_rebound(request: &HttpRequest) -> Option<Problem> {
-    let http = &request.app_data::<web::Data<App>>()?.config.http;
-    let called = request.headers().get("host")?.to_str().ok()?;
-    let name = host_name(called);
-    let is_loopback = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    let is_known =
-        !http.host.is_loopback() || is_loopback || http.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
-    let refusal = || Problem::new(Code::HostRefused, "this server is not known by that name here; allow it with `--allowed-host`");
-    (!is_known).then(refusal)
-}
-
-/// A `Host` header without its port, and an IPv6 address without its brackets.
-fn host_name(called: &str) -> &str {
-    match called.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => called.split(':').next().unwrap_or_default(),
-    }
-}
-
 fn client_id(request: &HttpRequest) -> Option<String> {
     let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
     let harmless = !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -126,6 +110,9 @@ fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceRe
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    let app = response.request().app_data::<web::Data<App>>();
+    let shared = app.map(|app| app.access.origins.shared(response.request().headers())).unwrap_or_default();
+    shared.into_iter().for_each(|(name, value)| response.headers_mut().append(name, value));
     let request = response.request();
     let route = request.match_pattern().unwrap_or_else(|| "unknown".to_owned());
     let (method, status, duration) = (request.method().as_str(), response.status().as_u16(), begin.elapsed());
@@ -144,18 +131,4 @@ fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceRe
         _ => tracing::debug!(request_id = id, method, path = request.path(), status, duration_us, code, "request"),
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_told_from_its_port() {
-        for (called, name) in
-            [("localhost:80", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::1]:8080", "::1"), ("evil.test:1", "evil.test")]
-        {
-            assert_eq!(host_name(called), name);
-        }
-    }
 }

@@ -11,6 +11,8 @@ use dunnage_workers::{Exit, OutputError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::Sight;
+
 /// The stable codes. `docs/errors.md` lists each with what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each code's meaning stands in docs/errors.md, checked by a test")]
@@ -18,7 +20,10 @@ pub enum Code {
     BodyMalformed,
     JobIdMalformed,
     QueryInvalid,
+    TokenMissing,
+    TokenInvalid,
     HostRefused,
+    ScopeMissing,
     UnknownPath,
     JobUnknown,
     VersionUnknown,
@@ -70,11 +75,14 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 54] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
+        Self::TokenMissing,
+        Self::TokenInvalid,
         Self::HostRefused,
+        Self::ScopeMissing,
         Self::UnknownPath,
         Self::JobUnknown,
         Self::VersionUnknown,
@@ -131,7 +139,10 @@ impl Code {
             Self::BodyMalformed => ("body_malformed", 400, "The body cannot be read"),
             Self::JobIdMalformed => ("job_id_malformed", 400, "This is no job id"),
             Self::QueryInvalid => ("query_invalid", 400, "The query cannot be read"),
+            Self::TokenMissing => ("token_missing", 401, "A token is needed"),
+            Self::TokenInvalid => ("token_invalid", 401, "The token is not known"),
             Self::HostRefused => ("host_refused", 403, "This request came from another site"),
+            Self::ScopeMissing => ("scope_missing", 403, "The token does not allow this"),
             Self::UnknownPath => ("unknown_path", 404, "There is nothing at this path"),
             Self::JobUnknown => ("job_unknown", 404, "There is no such job"),
             Self::VersionUnknown => ("version_unknown", 404, "There is no such version"),
@@ -205,6 +216,12 @@ pub struct Problem {
     allow: Option<&'static str>,
     /// When to try again, where that is known better than by the code.
     retry_after: Option<Duration>,
+    /// What is told instead of the detail where reasons may not be seen.
+    outline: Option<&'static str>,
+    /// The script's own traceback.
+    traceback: Option<Box<str>>,
+    /// How a token is asked for.
+    challenge: Option<Box<str>>,
 }
 
 /// The body of an error, `application/problem+json`.
@@ -227,22 +244,46 @@ pub(crate) struct ProblemBody {
     instance: String,
     /// The request's id, also in the header `X-Request-Id` and in the server's log.
     request_id: String,
+    /// The script's own traceback, where it raised; only for tokens with the scope `train`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceback: Option<String>,
 }
 
 impl Problem {
     /// A problem with a sentence about this very request. The sentence is shown to the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), allow: None, retry_after: None }
+        let detail = detail.into();
+        Self { code, detail, allow: None, retry_after: None, outline: None, traceback: None, challenge: None }
     }
 
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
         let detail = format!("use one of {allowed}");
-        Self { code: Code::MethodNotAllowed, detail, allow: Some(allowed), retry_after: None }
+        Self { allow: Some(allowed), ..Self::new(Code::MethodNotAllowed, detail) }
+    }
+
+    /// There is nothing at the path that was asked for.
+    pub(crate) fn unknown_path() -> Self {
+        Self::new(Code::UnknownPath, "see `/openapi.json` for what there is")
     }
 
     /// The same, with a better guess than its code's of when to try again.
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// The same, with `outline` instead of its detail for those who may not see reasons.
+    pub(crate) fn outline(self, outline: &'static str) -> Self {
+        Self { outline: Some(outline), ..self }
+    }
+
+    /// The same, with the script's traceback for those who may see it.
+    pub(crate) fn traceback(self, traceback: Option<String>) -> Self {
+        Self { traceback: traceback.map(String::into_boxed_str), ..self }
+    }
+
+    /// The same, asking for a token by the header `WWW-Authenticate`.
+    pub(crate) fn challenge(self, challenge: impl Into<Box<str>>) -> Self {
+        Self { challenge: Some(challenge.into()), ..self }
     }
 
     /// The code.
@@ -257,17 +298,18 @@ impl Problem {
         &self.detail
     }
 
-    /// The answer to `request`, with everything a client wants to know.
-    pub(crate) fn respond(&self, request: &HttpRequest, request_id: &str) -> HttpResponse {
+    /// The answer to `request`, with everything that a client wants to know and this one may.
+    pub(crate) fn respond(&self, request: &HttpRequest, request_id: &str, sight: Sight) -> HttpResponse {
         let (code, status, title) = self.code.parts();
         let body = ProblemBody {
             r#type: format!("urn:dunnage:error:{code}"),
             title,
             status,
-            detail: self.detail.clone(),
+            detail: self.outline.filter(|_| sight < Sight::Reasons).map_or_else(|| self.detail.clone(), str::to_owned),
             code,
             instance: request.path().to_owned(),
             request_id: request_id.to_owned(),
+            traceback: self.traceback.as_deref().filter(|_| sight >= Sight::Tracebacks).map(str::to_owned),
         };
         let mut response = self.builder();
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
@@ -283,6 +325,9 @@ impl Problem {
         }
         if let Some(allowed) = self.allow {
             response.insert_header((header::ALLOW, allowed));
+        }
+        if let Some(challenge) = self.challenge.as_deref() {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         if self.code == Code::BodyTooLarge {
             // The rest of the body is not read; nothing more can come over this connection.
@@ -346,19 +391,25 @@ impl From<OutputError> for Problem {
                 if let Some(traceback) = &error.traceback {
                     tracing::warn!(error = %error.message, traceback, "the script raised an error");
                 }
-                Self::new(code, error.message)
+                Self::new(code, error.message).traceback(error.traceback)
             }
             OutputError::Lost(lost) if lost.exit == Exit::DeadlinePassed => Self::deadline(),
             OutputError::Lost(lost) => Self::new(Code::WorkerCrashed, lost.to_string()),
             OutputError::DeadlinePassed => Self::deadline(),
             OutputError::QueueFull => Self::new(Code::QueueFull, "try again in a moment (`--max-queue` bounds how many may wait)"),
-            OutputError::NoWorker(reason) => Self::new(Code::WorkerUnavailable, reason),
+            OutputError::NoWorker(reason) => Self::no_worker(reason),
             OutputError::ShuttingDown => Self::new(Code::ShuttingDown, "the server is about to end; try another replica"),
         }
     }
 }
 
 impl Problem {
+    /// No worker is ready, for a reason that may tell of the inside.
+    pub(crate) fn no_worker(reason: impl Into<String>) -> Self {
+        let outline = "the script is being loaded, or cannot be; the server's log says why";
+        Self::new(Code::WorkerUnavailable, reason).outline(outline)
+    }
+
     fn deadline() -> Self {
         Self::new(Code::DeadlineExceeded, "the request was not answered in time (`--timeout`)")
     }

@@ -15,6 +15,7 @@ use dunnage_store::StoreError;
 use dunnage_types::ReplicaId;
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
 
+use crate::access::{Access, AccessError};
 use crate::app::{App, Parts};
 use crate::callbacks::Deliveries;
 use crate::config::Config;
@@ -54,14 +55,13 @@ pub async fn run(
     let jobs = Loop::start(&app);
     let fleet = Fleet::start(&app);
     let callbacks = Deliveries::start(&app);
+    let following = app.access.follow();
     let reload = app.config.service.reload.then(|| tokio::spawn(reload::watch(Arc::clone(&app))));
     addresses.first().copied().map(listening);
 
     stop.await;
     tracing::info!("stopping");
-    if let Some(reload) = reload {
-        reload.abort();
-    }
+    [reload, following].into_iter().flatten().for_each(|task| task.abort());
     shut_down(&app, jobs, fleet, handle).await;
     callbacks.stop().await;
     server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
@@ -71,7 +71,7 @@ pub async fn run(
 async fn assemble(config: Config) -> Result<App, ServeError> {
     let script = script(&config)?;
     let runtime = runtime(&config)?;
-    refuse_unguarded(&config)?;
+    let access = Access::open(&config.http, &config.access)?;
     let replica = ReplicaId::random();
     let Storage { store, files, artifacts } = storage::open(&config, replica).await?;
 
@@ -87,7 +87,7 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
         // To check its artifact, or even to fetch it, may take long; the fleet's loop sees to it.
         Some(_) => Pool::new(settings, launcher.clone(), host),
     };
-    Ok(App::new(Parts { config, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
+    Ok(App::new(Parts { config, access, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
 }
 
 /// The script's absolute path.
@@ -111,12 +111,6 @@ fn anchored(python: &str) -> OsString {
     let path = Path::new(python);
     let is_path = python.contains('/') || path.exists();
     is_path.then(|| std::path::absolute(path).ok()).flatten().map_or_else(|| python.into(), PathBuf::into_os_string)
-}
-
-/// Nobody has to say who they are yet, so nobody beyond this machine may come in unless that is meant.
-fn refuse_unguarded(config: &Config) -> Result<(), ServeError> {
-    let http = &config.http;
-    if http.host.is_loopback() || http.allow_anonymous { Ok(()) } else { Err(ServeError::Unguarded(http.host)) }
 }
 
 fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSettings {
@@ -151,9 +145,12 @@ fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
     // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
     .h1_allow_half_closed(false)
     .shutdown_timeout(app.config.workers.timeout.as_secs() + HTTP_GRACE_SECS)
-    .disable_signals()
-    .bind(address)
-    .map_err(|source| ServeError::Bind { address, source })?;
+    .disable_signals();
+    let server = match app.access.tls() {
+        Some(tls) => server.bind_rustls_0_23(address, tls),
+        None => server.bind(address),
+    };
+    let server = server.map_err(|source| ServeError::Bind { address, source })?;
     let addresses = server.addrs();
     Ok((server.run(), addresses))
 }
@@ -190,9 +187,9 @@ pub enum ServeError {
     /// There is nothing to run it.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The address is open to others, and nobody has to say who they are.
-    #[error("`{0}` can be reached from other machines; use a loopback address, or say `--allow-anonymous` if that is meant")]
-    Unguarded(std::net::IpAddr),
+    /// Tokens or certificates cannot be used, or anybody could come in.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A folder cannot be used.
     #[error("the folder `{}` for {what} cannot be used", path.display())]
     Folder {

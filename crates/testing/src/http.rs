@@ -35,6 +35,12 @@ impl Request {
         self
     }
 
+    /// With a token, as RFC 6750 has it.
+    #[must_use]
+    pub fn token(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
     /// A body with its length, of the type given.
     #[must_use]
     pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
@@ -93,6 +99,16 @@ impl Request {
         stream.set_read_timeout(Some(self.patience))?;
         stream.write_all(&self.encode(address))?;
         Ok(stream)
+    }
+
+    /// Sends the request over a connection that has been made, and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::send`].
+    pub fn exchange(&self, mut stream: impl Read + Write, address: SocketAddr) -> io::Result<Response> {
+        stream.write_all(&self.encode(address))?;
+        Response::read(&mut BufReader::new(stream), self.method == "HEAD")
     }
 
     fn encode(&self, address: SocketAddr) -> Vec<u8> {

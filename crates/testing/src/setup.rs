@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -218,11 +219,20 @@ impl Setup {
     ///
     /// # Panics
     ///
-    /// When it leaves processes behind.
+    /// When it does not refuse in time, or leaves processes behind.
     #[must_use]
     pub fn refused(&self) -> (ExitStatus, String) {
         let mark = next_mark();
-        let output = self.command(&mark).output().expect("the binary can be started");
+        let mut child = self.command(&mark).spawn().expect("the binary can be started");
+        let deadline = Instant::now() + START_PATIENCE;
+        while child.try_wait().expect("it is our child").is_none() {
+            if Instant::now() > deadline {
+                child.kill().expect("it is our child");
+                panic!("a service started that should have refused to");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().expect("it is our child");
         let left = census::marked(&mark);
         assert!(left.is_empty(), "a service that did not start left processes: {left:?}");
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())

@@ -43,7 +43,7 @@ pub(crate) struct Job {
     pub(crate) params: Option<JsonObject>,
 }
 
-/// Why a job failed. Its traceback is in its log.
+/// Why a job failed.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct JobError {
     pub(crate) code: String,
@@ -69,6 +69,9 @@ pub(crate) struct Jobs {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Logs {
     pub(crate) lines: Vec<LogLine>,
+    /// How far the page goes; beyond its last line where others may not be seen.
+    #[serde(default)]
+    pub(crate) next: u64,
 }
 
 /// `GET /models`.

@@ -105,8 +105,11 @@ impl Log {
             let path = format!("{}/logs?after={}&limit={PAGE}", job_path(self.id), self.after);
             let page: Logs = client.get(&path)?.read()?;
             page.lines.iter().for_each(&mut print);
-            let Some(last) = page.lines.last() else { return Ok(()) };
-            self.after = last.sequence;
+            let last = page.lines.last().map_or(page.next, |line| line.sequence.max(page.next));
+            if last <= self.after {
+                return Ok(());
+            }
+            self.after = last;
         }
     }
 }

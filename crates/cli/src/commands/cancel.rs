@@ -24,7 +24,7 @@ pub(crate) struct Cancel {
 
 impl Cancel {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let answer = self.connection.client().delete(&job_path(self.id))?;
+        let answer = self.connection.client()?.delete(&job_path(self.id))?;
         let outcome = if answer.status == 202 { "is being cancelled" } else { "is cancelled" };
         eprintln!("job {} {outcome}", self.id);
         Ok(ExitCode::SUCCESS)

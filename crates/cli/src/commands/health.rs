@@ -27,7 +27,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        self.connection.client_within(Some(self.timeout)).get("/healthz/ready")?;
+        self.connection.client_within(Some(self.timeout))?.get("/healthz/ready")?;
         print("ready")?;
         Ok(ExitCode::SUCCESS)
     }

@@ -39,7 +39,7 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         match self.id {
             Some(id) => self.one(&client, id)?,
             None => self.list(&client)?,

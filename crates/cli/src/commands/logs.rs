@@ -31,7 +31,7 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let show = |line: &LogLine| if self.json { print(serde_json::to_string(line)?) } else { print(show::log_line(line)) };
-        follow::logs(&self.connection.client(), self.id, self.follow, show)?;
+        follow::logs(&self.connection.client()?, self.id, self.follow, show)?;
         Ok(ExitCode::SUCCESS)
     }
 }

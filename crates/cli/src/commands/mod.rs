@@ -15,3 +15,4 @@ pub(crate) mod output;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod submit;
+pub(crate) mod token;

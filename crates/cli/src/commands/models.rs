@@ -42,8 +42,8 @@ enum Action {
 impl Models {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match &self.action {
-            Some(Action::Activate { version, connection }) => activate(&connection.client(), *version)?,
-            None => self.list(&self.connection.client())?,
+            Some(Action::Activate { version, connection }) => activate(&connection.client()?, *version)?,
+            None => self.list(&self.connection.client()?)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -29,7 +29,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let answer = self.connection.client().post("/output", self.work.into_body(&JobWishes::default())?, None)?;
+        let answer = self.connection.client()?.post("/output", self.work.into_body(&JobWishes::default())?, None)?;
         let vector = answer.read::<Answered>()?.output_vector;
         if self.json {
             print(answer.text)?;

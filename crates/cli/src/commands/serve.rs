@@ -26,7 +26,7 @@ Examples:
   dunnage serve model.py                              at http://127.0.0.1:8080
   dunnage serve model.lua --reload                    while you work on it
   dunnage serve model.py --workers 4 --device cuda:0
-  dunnage serve model.py --host 0.0.0.0 --allow-anonymous
+  dunnage serve model.py --host 0.0.0.0 --token-file tokens    see `dunnage token`
   DUNNAGE_PORT=9000 dunnage serve                     the model.py or model.lua of this folder
 
 Flags are stronger than DUNNAGE_* variables, those are stronger than dunnage.toml; `dunnage config` shows the outcome.
@@ -46,7 +46,9 @@ impl Serve {
             let stop = stop_signal()?;
             let name = config.service.name.to_string();
             let is_watched = logging::is_pretty(self.settings.logs.log_format) && io::stderr().is_terminal();
-            let listening = move |address| if is_watched { eprintln!("{}", welcome(&name, address)) } else { log(&name, address) };
+            let door = Door { scheme: scheme(&config), has_tokens: self.settings.access.has_tokens() };
+            let listening =
+                move |address| if is_watched { eprintln!("{}", welcome(&name, &door, address)) } else { log(&name, address) };
             dunnage_server::run(config, listening, stop).await?;
             Ok(ExitCode::SUCCESS)
         })
@@ -63,21 +65,33 @@ fn log(service: &str, address: SocketAddr) {
     tracing::info!(service, %address, "listening");
 }
 
-fn welcome(service: &str, address: SocketAddr) -> String {
-    let url = local_url(address);
+/// How the service is entered.
+struct Door {
+    scheme: &'static str,
+    has_tokens: bool,
+}
+
+fn scheme(config: &dunnage_server::Config) -> &'static str {
+    if config.access.tls.is_some() { "https" } else { "http" }
+}
+
+fn welcome(service: &str, door: &Door, address: SocketAddr) -> String {
+    let url = local_url(door.scheme, address);
+    let token = if door.has_tokens { "-H \"Authorization: Bearer $DUNNAGE_TOKEN\" " } else { "" };
     format!(
-        "\n  {service} listens at {url}; try\n\n    curl -F file=@FILE {url}/output\n\n  Ctrl-C stops it; a second one does so at once.\n"
+        "\n  {service} listens at {url}; try\n\n    curl {token}-F file=@FILE {url}/output\n\n  Ctrl-C stops it; a second one does \
+         so at once.\n"
     )
 }
 
 /// Where this machine reaches the server, also if it listens on every address.
-fn local_url(address: SocketAddr) -> String {
+fn local_url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// Ends at the first SIGTERM or SIGINT. The second one exits the process; its workers end with it.
@@ -119,9 +133,13 @@ mod tests {
 
     #[test]
     fn the_welcome_has_a_line_that_works_when_pasted() {
-        let text = welcome("gait", "0.0.0.0:8080".parse().unwrap());
+        let open = Door { scheme: "http", has_tokens: false };
+        let text = welcome("gait", &open, "0.0.0.0:8080".parse().unwrap());
         assert!(text.contains("gait listens at http://127.0.0.1:8080"), "{text}");
         assert!(text.contains("curl -F file=@FILE http://127.0.0.1:8080/output\n"), "{text}");
-        assert!(welcome("gait", "[::]:80".parse().unwrap()).contains("http://[::1]:80"));
+        assert!(welcome("gait", &open, "[::]:80".parse().unwrap()).contains("http://[::1]:80"));
+        let closed = welcome("gait", &Door { scheme: "https", has_tokens: true }, "127.0.0.1:443".parse().unwrap());
+        let line = "curl -H \"Authorization: Bearer $DUNNAGE_TOKEN\" -F file=@FILE https://127.0.0.1:443/output\n";
+        assert!(closed.contains(line), "{closed}");
     }
 }

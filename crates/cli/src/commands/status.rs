@@ -28,7 +28,7 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let answer = self.connection.client().get(&format!("/status?jobId={}", self.id))?;
+        let answer = self.connection.client()?.get(&format!("/status?jobId={}", self.id))?;
         print(if self.json { answer.text } else { show::details(&answer.read::<Job>()?) })?;
         Ok(ExitCode::SUCCESS)
     }

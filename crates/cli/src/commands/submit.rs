@@ -72,7 +72,7 @@ impl Input {
 
 impl Submission {
     fn run(self, kind: JobKind) -> anyhow::Result<ExitCode> {
-        let client = self.connection.client();
+        let client = self.connection.client()?;
         let body = self.work.into_body(&self.wishes)?;
         let accepted = client.post(&format!("/{kind}"), body, self.idempotency_key.as_deref())?;
         let id = accepted.read::<Submitted>()?.job_id;

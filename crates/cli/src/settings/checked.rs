@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use dunnage_server::{CallbackSecret, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig};
+use dunnage_server::{
+    AccessConfig, CallbackSecret, Config, DatabaseConfig, HttpConfig, JobConfig, ServiceConfig, StorageConfig, WorkerConfig,
+};
 use dunnage_types::ServiceName;
 use rustix::fs::{Access, access};
 
 use super::Settings;
+use super::access::AccessSettings;
 use super::problems::Problems;
 use super::secret::Secret;
 
@@ -44,6 +47,7 @@ impl Settings {
         self.check_counts(&mut problems);
         self.check_times(&mut problems);
         self.check_access(&mut problems);
+        let access = self.access.config(&mut problems);
         self.callbacks.check(&mut problems);
         self.objects.check(&mut problems);
         let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
@@ -51,7 +55,7 @@ impl Settings {
             Vec::new()
         });
         Problems::none_in("settings", problems)?;
-        Ok(self.config(script, secrets))
+        Ok(self.config(script, secrets, access))
     }
 
     /// The configuration to load the script with, which asks nothing of what only a server needs.
@@ -62,6 +66,8 @@ impl Settings {
     pub(crate) fn to_check_config(&self) -> Result<Config, Problems> {
         let mut harmless = self.clone();
         harmless.http.allow_anonymous = true;
+        harmless.access =
+            AccessSettings { token_file: None, tokens: None, tls_cert: None, tls_key: None, allowed_origin: Vec::new() };
         harmless.storage.data_dir = Some(std::env::temp_dir());
         harmless.to_config()
     }
@@ -137,12 +143,15 @@ impl Settings {
     }
 
     fn check_access(&self, problems: &mut Vec<String>) {
-        let host = self.http.host;
-        if !host.is_loopback() && !self.http.allow_anonymous {
+        let (host, has_tokens) = (self.http.host, self.access.has_tokens());
+        if !host.is_loopback() && !self.http.allow_anonymous && !has_tokens {
             problems.push(format!(
-                "on `--host {host}` anybody who can reach this machine could use the service; if that is meant, add \
-                 `--allow-anonymous`"
+                "on `--host {host}` anybody who can reach this machine could use the service; name who may with \
+                 `--token-file`, or add `--allow-anonymous` if that is meant"
             ));
+        }
+        if self.http.allow_anonymous && has_tokens {
+            problems.push("there are tokens, and `--allow-anonymous` says that none is needed; leave one of them out".to_owned());
         }
     }
 
@@ -160,7 +169,7 @@ impl Settings {
         }
     }
 
-    fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>) -> Config {
+    fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>, access: AccessConfig) -> Config {
         let Self { service, http, workers, jobs, callbacks, storage, objects, .. } = self;
         Config {
             service: ServiceConfig {
@@ -181,6 +190,7 @@ impl Settings {
                 max_files: http.max_files,
                 max_streams: http.max_streams,
             },
+            access,
             workers: WorkerConfig {
                 serving: workers.workers,
                 max_batch: workers.max_batch,
@@ -355,8 +365,8 @@ mod tests {
                 "`--max-batch` must be at least 1",
                 "`--timeout` must be longer than 0s",
                 "`--lease` must be between 1s and 1h",
-                "on `--host 0.0.0.0` anybody who can reach this machine could use the service; if that is meant, add \
-                 `--allow-anonymous`",
+                "on `--host 0.0.0.0` anybody who can reach this machine could use the service; name who may with \
+                 `--token-file`, or add `--allow-anonymous` if that is meant",
             ]
         );
     }

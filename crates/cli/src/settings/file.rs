@@ -230,7 +230,7 @@ fn one_of(argument: &Arg) -> String {
 /// Whether the value names a file by a path that is relative. Programs are paths only if they look like one.
 fn is_path(argument: &Arg, text: &str) -> bool {
     match argument.get_id().as_str() {
-        "script" | "data_dir" | "files_root" => true,
+        "script" | "data_dir" | "files_root" | "token_file" | "tls_cert" | "tls_key" => true,
         "runtime" | "python" => text.contains('/') || text.starts_with('.'),
         _ => false,
     }

@@ -3,6 +3,7 @@
 //! [`Settings`] is the one list of them; [`mod@file`] and [`origin`] put the layers over each other, and [`checked`] turns the
 //! outcome into the server's own configuration.
 
+pub(crate) mod access;
 pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod file;
@@ -23,6 +24,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum, ValueHint, builder::BoolishValueParser};
 use dunnage_types::ServiceName;
 
+use access::AccessSettings;
 use callbacks::CallbackSettings;
 use objects::ObjectSettings;
 use recycling::RecycleSettings;
@@ -41,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) service: ServiceSettings,
     #[command(flatten, next_help_heading = "HTTP")]
     pub(crate) http: HttpSettings,
+    #[command(flatten, next_help_heading = "Access")]
+    pub(crate) access: AccessSettings,
     #[command(flatten, next_help_heading = "Workers")]
     pub(crate) workers: WorkerSettings,
     #[command(flatten, next_help_heading = "Jobs")]
@@ -79,7 +83,7 @@ pub(crate) struct ServiceSettings {
 /// The HTTP side.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct HttpSettings {
-    /// The address to listen on; anything but loopback needs `--allow-anonymous`
+    /// The address to listen on; anything but loopback needs tokens or `--allow-anonymous`
     #[arg(long, env = "DUNNAGE_HOST", value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = value::host)]
     pub(crate) host: IpAddr,
     /// The port; 0 lets the system choose
@@ -90,7 +94,7 @@ pub(crate) struct HttpSettings {
           default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = BoolishValueParser::new(),
           hide_possible_values = true)]
     pub(crate) allow_anonymous: bool,
-    /// A host name, besides those of loopback, by which the server may be called while it listens on loopback; repeatable
+    /// A host name, besides those of loopback, by which the server may be called; beyond loopback any is, until one is named; repeatable
     #[arg(long, env = "DUNNAGE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',', value_parser = value::host_name)]
     pub(crate) allowed_host: Vec<String>,
     /// The longest JSON body

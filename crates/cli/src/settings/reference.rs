@@ -48,10 +48,11 @@ too, in `.dunnage`, so that `dunnage serve gait` serves the same from everywhere
 
 Times are written like `500ms`, `2s`, `5m`, `24h` or `7d`, sizes like `64MiB`, `10GiB` or `1048576`; both are texts in the file
 (`timeout = \"30s\"`). Relative paths in the file count from its folder, all others from the current one. A switch such as
-`--reload` is turned off again by `--reload=false`. `--allowed-host`, `--allow-files` and `--allow-output` may be given more than once; their variables
-have commas between the values, and their keys are lists: `allowed-host = [\"models.example\"]`.
+`--reload` is turned off again by `--reload=false`. `--allowed-host`, `--allowed-origin`, `--allow-files` and `--allow-output` may be
+given more than once; their variables have commas between the values, and their keys are lists:
+`allowed-host = [\"models.example\"]`.
 
-Secrets such as `--callback-secret` are never printed, also not by `dunnage config`. Say them by the variable or in the file: a
+Secrets such as `--callback-secret` and `--tokens` are never printed, also not by `dunnage config`. Say them by the variable or in the file: a
 command line can be read by everybody on the machine.
 
 Unknown keys and settings that make no sense stop the start, with everything that is wrong told at once. An unknown `DUNNAGE_*`
@@ -79,7 +80,7 @@ fn with_variables<'a>(command: &'a Command, name: &str) -> impl Iterator<Item = 
 
 fn row(argument: &Arg) -> String {
     let flag = argument.get_long().map_or_else(|| "SCRIPT".to_owned(), |long| format!("--{long}"));
-    let has_key = !matches!(argument.get_id().as_str(), "config" | "url");
+    let has_key = !matches!(argument.get_id().as_str(), "config" | "url" | "token" | "ca_file");
     let key = if has_key { format!("`{}`", flag.trim_start_matches("--").to_lowercase()) } else { String::new() };
     let default = default(argument);
     let default = if default.is_empty() { default } else { format!("`{default}`") };

@@ -32,6 +32,15 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     if is_name { Ok(text.to_ascii_lowercase()) } else { Err(wanted()) }
 }
 
+/// Reads the origin of a page, in lower case.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-._:[]".contains(character);
+    let is_origin = host.is_some_and(|host| !host.is_empty() && host.chars().all(is_plain));
+    let wanted = || "an origin is written like https://app.example or http://localhost:3000, without a path".to_owned();
+    if is_origin { Ok(text.to_ascii_lowercase()) } else { Err(wanted()) }
+}
+
 /// Checks a level or a filter.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::builder().parse(text) {
@@ -80,6 +89,15 @@ mod tests {
         assert_eq!(host_name("Models.example"), Ok("models.example".to_owned()));
         for text in ["", "a:80", "http://a", "a/b", "*"] {
             assert!(host_name(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_have_a_scheme_and_no_path() {
+        assert_eq!(origin("https://App.example:8443"), Ok("https://app.example:8443".to_owned()));
+        assert_eq!(origin("http://[::1]:3000"), Ok("http://[::1]:3000".to_owned()));
+        for text in ["", "app.example", "https://", "https://app.example/", "ftp://app.example", "https://a@b", "null", "*"] {
+            assert!(origin(text).is_err(), "{text}");
         }
     }
 

@@ -5,11 +5,14 @@
 
 mod listener;
 
+mod access;
 mod api;
 mod artifacts;
 mod behaviours;
+mod browsers;
 mod bucket;
 mod callbacks;
+mod canaries;
 mod confines;
 mod crashes;
 mod events;
@@ -26,4 +29,5 @@ mod refusals;
 mod remains;
 mod results;
 mod surroundings;
+mod tls;
 mod versions;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::reads::Source;
 use super::{Events, Position, frame};
+use crate::access::Sight;
 
 /// A store with one job. Cheap to clone.
 #[derive(Clone)]
@@ -97,7 +98,7 @@ impl Fake {
     /// Listens from a position to the job as it is now.
     pub(super) fn listen(&self, events: &Events, position: Position, stopping: &watch::Sender<bool>) -> Listener {
         let place = events.place().expect("there is a place");
-        Listener { stream: Box::pin(events.stream(self.job(), position, place, stopping.subscribe())) }
+        Listener { stream: Box::pin(events.stream(self.job(), position, Sight::Reasons, place, stopping.subscribe())) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -22,6 +22,8 @@ use dunnage_types::{Job, JobId};
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::access::Sight;
+
 pub(crate) use self::position::{InvalidPosition, Position};
 use self::reads::{Reads, Source};
 use self::watcher::Watchers;
@@ -65,7 +67,7 @@ impl Events {
         self.max_streams - self.places.available_permits()
     }
 
-    /// The events of a job, as it has just been read, behind `position`.
+    /// The events of a job, as it has just been read, behind `position`, as far as `sight` goes.
     ///
     /// The stream ends behind the job's terminal state; before that when the job is removed, when the store stays away, and as soon
     /// as the server is `stopping`. Dropping it frees its place.
@@ -73,9 +75,10 @@ impl Events {
         &self,
         job: Job,
         position: Position,
+        sight: Sight,
         place: Place,
         stopping: watch::Receiver<bool>,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-        stream::open(self.watchers.clone(), job, position, place, stopping)
+        stream::open(self.watchers.clone(), job, position, sight, place, stopping)
     }
 }

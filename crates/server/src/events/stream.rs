@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::reads::PAGE;
 use super::watcher::{Tail, Watchers};
 use super::{Place, Position, frame};
+use crate::access::Sight;
 use crate::problem::chain;
 use crate::routes::StatusBody;
 
@@ -28,11 +29,12 @@ pub(super) fn open(
     watchers: Watchers,
     job: Job,
     position: Position,
+    sight: Sight,
     place: Place,
     stopping: watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
     let (client, pieces) = mpsc::channel(WAITING);
-    let teller = Teller { watchers, client, text: frame::RETRY.to_owned(), job: job.id, position, told: None };
+    let teller = Teller { watchers, client, text: frame::RETRY.to_owned(), job: job.id, position, sight, told: None };
     tokio::spawn(teller.run(job, stopping));
     stream::unfold((pieces, place), |(mut pieces, place)| async move {
         let piece = match tokio::time::timeout(HEARTBEAT_EVERY, pieces.recv()).await {
@@ -51,6 +53,8 @@ struct Teller {
     text: String,
     job: JobId,
     position: Position,
+    /// How much the client may see.
+    sight: Sight,
     /// The job as the client knows it.
     told: Option<Arc<Job>>,
 }
@@ -117,7 +121,7 @@ impl Teller {
 
     fn state(&mut self, job: &Job) {
         self.position.state = job.state;
-        frame::append(&mut self.text, self.position, "state", &StatusBody::from(job.clone()));
+        frame::append(&mut self.text, self.position, "state", &StatusBody::seen(job.clone(), self.sight));
     }
 
     /// Tells the lines up to the end of `tail`. What comes before it is read, by this client that is slower than others.
@@ -148,7 +152,9 @@ impl Teller {
     async fn lines(&mut self, lines: &[LogLine]) {
         for line in lines {
             self.position.line = line.sequence;
-            frame::append(&mut self.text, self.position, "log", line);
+            if self.sight.shows(line) {
+                frame::append(&mut self.text, self.position, "log", line);
+            }
         }
         self.hand_over().await;
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::status::find;
+use crate::access::Sight;
 use crate::app::App;
 use crate::events::{InvalidPosition, Position};
 use crate::problem::{Code, Problem, ProblemBody};
@@ -43,7 +44,12 @@ pub(crate) struct Query {
         (status = 503, description = "Too many streams are open", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn events(app: web::Data<App>, id: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(crate) async fn events(
+    app: web::Data<App>,
+    id: web::Path<String>,
+    sight: Sight,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let position = position(&request)?;
     let job = find(&app, &id).await?;
     let has_more = has_lines_behind(&app, &job, position).await?;
@@ -62,7 +68,7 @@ pub(crate) async fn events(app: web::Data<App>, id: web::Path<String>, request: 
     }
     let place = app.events.place().ok_or_else(too_many)?;
     // A server that ends answers with a stream that ends: browsers come again after that, but never after an error.
-    Ok(response.streaming(app.events.stream(job, position, place, app.stopping())))
+    Ok(response.streaming(app.events.stream(job, position, sight, place, app.stopping())))
 }
 
 fn position(request: &HttpRequest) -> Result<Position, Problem> {

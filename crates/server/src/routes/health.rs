@@ -66,7 +66,7 @@ fn require_worker(app: &App) -> Result<(), Problem> {
         Some(loss) => format!("the script is being loaded again: {loss}"),
         None => "the script is being loaded".to_owned(),
     };
-    Err(Problem::new(Code::WorkerUnavailable, status.last_error.unwrap_or_else(loading)))
+    Err(Problem::no_worker(status.last_error.unwrap_or_else(loading)))
 }
 
 fn ok() -> HttpResponse {

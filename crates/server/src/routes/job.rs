@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::status::{self, StatusBody, find, parse_id};
+use crate::access::Sight;
 use crate::app::App;
 use crate::problem::{Code, Problem, ProblemBody, chain};
 
@@ -33,10 +34,10 @@ pub(crate) struct JobBody {
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn get(app: web::Data<App>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn get(app: web::Data<App>, id: web::Path<String>, sight: Sight) -> Result<HttpResponse, Problem> {
     let job = find(&app, &id).await?;
     let (files, params) = (job.files.clone(), job.params.clone());
-    Ok(HttpResponse::Ok().json(JobBody { status: StatusBody::from(job), files, params }))
+    Ok(HttpResponse::Ok().json(JobBody { status: StatusBody::seen(job, sight), files, params }))
 }
 
 /// Cancels a job: at once while it waits, soon while it runs. A job that has done its work before it hears of it ends as done.
@@ -88,7 +89,7 @@ pub(crate) struct LogPage {
     /// The lines, oldest first.
     #[schema(value_type = Vec<Object>)]
     lines: Vec<LogLine>,
-    /// The last line's number, to go on from; the same as `after` when there are no lines.
+    /// The last line's number, to go on from; the same as `after` when there are no more lines.
     next: u64,
 }
 
@@ -100,7 +101,12 @@ pub(crate) struct LogPage {
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn logs(app: web::Data<App>, id: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(crate) async fn logs(
+    app: web::Data<App>,
+    id: web::Path<String>,
+    sight: Sight,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let id = parse_id(&id)?;
     let query = web::Query::<LogQuery>::from_query(request.query_string());
     let query = query.map_err(|error| Problem::new(Code::QueryInvalid, error.to_string()))?.into_inner();
@@ -108,7 +114,8 @@ pub(crate) async fn logs(app: web::Data<App>, id: web::Path<String>, request: Ht
     if !(1..=MAX_LINES).contains(&limit) {
         return Err(Problem::new(Code::QueryInvalid, format!("`limit` must be from 1 to {MAX_LINES}")));
     }
-    let lines = app.store.log(id, after, limit).await?;
+    let mut lines = app.store.log(id, after, limit).await?;
     let next = lines.last().map_or(after, |line| line.sequence);
+    lines.retain(|line| sight.shows(line));
     Ok(HttpResponse::Ok().json(LogPage { lines, next }))
 }

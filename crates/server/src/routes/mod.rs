@@ -16,6 +16,8 @@ use actix_web::{Resource, Route, guard, web};
 use dunnage_files::ReadyFile;
 use dunnage_protocol::Functions;
 
+#[cfg(test)]
+pub(crate) use self::openapi::ApiDocument;
 pub(crate) use self::status::StatusBody;
 use crate::app::App;
 use crate::problem::{Code, Problem};
@@ -62,7 +64,7 @@ fn resource(path: &str, allowed: &'static str) -> Resource {
 }
 
 async fn unknown_path() -> Result<actix_web::HttpResponse, Problem> {
-    Err(Problem::new(Code::UnknownPath, "see `/openapi.json` for what there is"))
+    Err(Problem::unknown_path())
 }
 
 /// Refuses what could only fail because the script lacks a function, as far as that is known by now.

@@ -5,6 +5,7 @@ use dunnage_types::{JobId, ModelVersion, Presence, Replica, ReplicaId, Timestamp
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::Sight;
 use crate::app::App;
 use crate::fleet::PRESENT;
 use crate::problem::{Code, Problem, ProblemBody};
@@ -88,15 +89,15 @@ pub(crate) struct Activated {
 
 /// Lists versions, and which replica serves which.
 #[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, description = "The versions", body = Models)))]
-pub(crate) async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn list(app: web::Data<App>, sight: Sight) -> Result<HttpResponse, Problem> {
     let versions = app.store.versions().await?;
     let replicas = app.store.replicas(PRESENT).await?;
     Ok(HttpResponse::Ok().json(Models {
         service: app.config.service.name.to_string(),
         active: versions.iter().find(|version| version.active).map(|version| version.version),
         serving: app.pool.status().version,
-        versions: versions.into_iter().map(Model::from).collect(),
-        replicas: replicas.into_iter().map(|replica| ReplicaBody::of(replica, app.replica)).collect(),
+        versions: versions.into_iter().map(|version| Model::seen(version, sight)).collect(),
+        replicas: replicas.into_iter().map(|replica| ReplicaBody::seen(replica, app.replica, sight)).collect(),
     }))
 }
 
@@ -123,15 +124,20 @@ pub(crate) async fn activate(app: web::Data<App>, version: web::Path<String>) ->
 }
 
 impl ReplicaBody {
-    fn of(replica: Replica, this: ReplicaId) -> Self {
+    fn seen(replica: Replica, this: ReplicaId, sight: Sight) -> Self {
         let Replica { id, presence: Presence { serving, ready, error }, started_at, seen_at } = replica;
-        Self { id: id.to_string(), is_this: id == this, serving, ready, error, started_at, seen_at }
+        Self { id: id.to_string(), is_this: id == this, serving, ready, error: reason(error, sight), started_at, seen_at }
     }
 }
 
-impl From<ModelVersion> for Model {
-    fn from(version: ModelVersion) -> Self {
+impl Model {
+    fn seen(version: ModelVersion, sight: Sight) -> Self {
         let ModelVersion { version, state, active, job, created_at, error, artifact: _ } = version;
-        Self { version, state, active, job, created_at, error }
+        Self { version, state, active, job, created_at, error: reason(error, sight) }
     }
+}
+
+/// Why something could not be loaded, for those who may know.
+fn reason(error: Option<String>, sight: Sight) -> Option<String> {
+    error.filter(|_| sight >= Sight::Reasons)
 }

@@ -4,6 +4,8 @@ use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::access::Described;
+
 /// The description, made from the routes themselves.
 #[derive(OpenApi)]
 #[openapi(
@@ -13,6 +15,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         super::job::get, super::job::cancel, super::job::logs, super::events::events, super::models::list, super::models::activate,
         super::health::live, super::health::ready, super::health::startup, super::metrics::metrics,
     ),
+    modifiers(&Described),
     tags(
         (name = "jobs", description = "Work in the background"),
         (name = "output", description = "Answers now"),

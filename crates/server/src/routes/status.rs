@@ -1,11 +1,14 @@
 //! `GET /status`: how a job is doing.
 
 use actix_web::{HttpResponse, web};
-use dunnage_types::{Callback, CallbackState, FileAddress, Job, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version};
+use dunnage_types::{
+    Callback, CallbackState, FileAddress, Job, JobError, JobId, JobKind, JobState, JobStatus, Progress, Timestamp, Version,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::access::Sight;
 use crate::app::App;
 use crate::callbacks;
 use crate::problem::{Code, Problem, ProblemBody};
@@ -80,13 +83,16 @@ pub(crate) struct StatusBody {
     finished_at: Option<Timestamp>,
 }
 
-/// Why a job failed. Its traceback is in its log.
+/// Why a job failed.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
     /// A stable code, listed in `docs/errors.md`.
     code: String,
     /// One sentence.
     message: String,
+    /// The script's own traceback, where it raised; only for tokens with the scope `train`. The job's log has it, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceback: Option<String>,
 }
 
 /// How far a callback has come.
@@ -113,11 +119,11 @@ pub(crate) struct CallbackBody {
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn status(app: web::Data<App>, request: actix_web::HttpRequest) -> Result<HttpResponse, Problem> {
+pub(crate) async fn status(app: web::Data<App>, sight: Sight, request: actix_web::HttpRequest) -> Result<HttpResponse, Problem> {
     let wanted = web::Query::<Query>::from_query(request.query_string());
     let wanted = wanted.map_err(|_| Problem::new(Code::JobIdMalformed, "name one job, as in `/status?jobId=…`"))?;
     let job = find(&app, &wanted.job_id).await?;
-    Ok(HttpResponse::Ok().json(StatusBody::from(job)))
+    Ok(HttpResponse::Ok().json(StatusBody::seen(job, sight)))
 }
 
 /// The job that a client's text names.
@@ -131,8 +137,13 @@ pub(crate) fn parse_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|error: dunnage_types::InvalidId| Problem::new(Code::JobIdMalformed, error.to_string()))
 }
 
-impl From<Job> for StatusBody {
-    fn from(job: Job) -> Self {
+impl StatusBody {
+    /// A job, as far as it may be seen.
+    pub(crate) fn seen(job: Job, sight: Sight) -> Self {
+        let error = |JobError { code, message, traceback }| {
+            let traceback = traceback.filter(|_| sight >= Sight::Tracebacks);
+            ErrorBody { code, message, traceback }
+        };
         Self {
             job_id: job.id,
             status: job.state.status(),
@@ -141,7 +152,7 @@ impl From<Job> for StatusBody {
             attempt: job.attempt,
             max_attempts: job.max_attempts,
             progress: job.progress,
-            error: job.error.map(|error| ErrorBody { code: error.code, message: error.message }),
+            error: job.error.map(error),
             result: job.result,
             version: job.version,
             key: job.key,
@@ -152,6 +163,13 @@ impl From<Job> for StatusBody {
             started_at: job.started_at,
             finished_at: job.finished_at,
         }
+    }
+}
+
+impl From<Job> for StatusBody {
+    /// A job, for whoever may see it.
+    fn from(job: Job) -> Self {
+        Self::seen(job, Sight::Surface)
     }
 }
 
