@@ -79,12 +79,22 @@ async fn keep(app: &App, lease: Lease, interrupts: &watch::Receiver<Interrupt>) 
     let name = app.artifacts.complete(lease).await?;
     let uploaded = tokio::select! {
         uploaded = app.artifacts.upload(&name) => uploaded.map_err(PublishError::Upload),
-        () = killed(interrupts.clone()) => Err(PublishError::Killed),
+        interrupted = interrupted(interrupts.clone()) => Err(interrupted),
     };
     if uploaded.is_err() {
         abandon(app, &name).await;
     }
     uploaded.map(|()| name)
+}
+
+/// Ends when the attempt is to be killed or cancelled, and tells which. Storage may be away for so long that somebody gives up.
+async fn interrupted(mut interrupts: watch::Receiver<Interrupt>) -> PublishError {
+    match interrupts.wait_for(|wanted| *wanted != Interrupt::None).await.map(|wanted| *wanted) {
+        Ok(Interrupt::Cancel) => PublishError::Cancelled,
+        Ok(_) => PublishError::Killed,
+        // Nobody is left who could want it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Makes a version of an artifact when it is this attempt's turn to have one take over; the turn goes with the version.
@@ -273,6 +283,9 @@ pub(crate) enum PublishError {
     /// The attempt was killed while the new version was being loaded.
     #[error("the attempt was ended")]
     Killed,
+    /// The job is to be cancelled.
+    #[error("the job was cancelled")]
+    Cancelled,
     /// The result could not be written to its object.
     #[error(transparent)]
     Unwritten(#[from] Unwritten),

@@ -204,6 +204,34 @@ fn training_waits_for_storage_that_is_away() {
 }
 
 #[test]
+fn training_that_waits_for_storage_can_be_cancelled() {
+    let proxy = Proxy::start(Server::shared().address);
+    let (setup, _) = fleet(Setup::new(Language::Python, "versions"), &format!("http://{}", proxy.address()));
+    let service = setup.start_apart("first");
+    proxy.set(Modes::both(Mode::Reset));
+    let job = service.submit("/train", &setup.body(json!({"value": 5})));
+    eventually("the server says that it waits", LAG, || {
+        service.log().iter().any(|line| line.contains("trying again") || line.contains("tried again")).then_some(())
+    });
+    assert_eq!(service.send(&Request::new("DELETE", &format!("/jobs/{job}"))).status, 202);
+    let ended = service.ended(&job);
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    assert_eq!(service.get("/models").expect(200)["active"], Value::Null);
+}
+
+#[test]
+fn a_file_that_the_bucket_does_not_take_makes_no_job() {
+    let proxy = Proxy::start(Server::shared().address);
+    let (setup, bucket) = fleet(Setup::new(Language::Python, "files"), &format!("http://{}", proxy.address()));
+    let service = setup.start_apart("first");
+    proxy.set(Modes::both(Mode::Reset));
+    let refused = service.send(&Request::new("POST", "/input").form(&[("walk.csv", "1\n")], &[]));
+    let detail = refused.expect_problem(503, "s3_unavailable");
+    assert!(!detail.contains(&bucket), "where the service keeps its things is not told: {detail}");
+    assert_eq!(service.get("/jobs").expect(200)["jobs"], json!([]));
+}
+
+#[test]
 fn a_bucket_that_does_not_exist_is_refused_at_the_start() {
     let setup = Setup::new(Language::Python, "versions").flags(&["--bucket", "s3://no-such-bucket-here/service"]);
     let setup = with_credentials(setup.flags(&["--s3-endpoint", &Server::shared().endpoint()]));

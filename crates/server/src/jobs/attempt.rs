@@ -230,6 +230,7 @@ async fn record(
             }
             Err(PublishError::Store(error)) => return after_refusal(job, error),
             Err(PublishError::Killed) => None,
+            Err(PublishError::Cancelled) => Some(Finish::Cancelled),
             Err(PublishError::Unwritten(unwritten)) => unwritten.finish(job),
             Err(PublishError::Upload(UploadError::Storage(error))) => Some(unstored(job, &error)),
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use dunnage_files::Upload;
+use dunnage_files::{FileError, Upload};
 use dunnage_store::{Enqueued, NewJob};
 use dunnage_types::{JobId, JobKind};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::require_function;
 use crate::app::App;
 use crate::callbacks;
+use crate::file_problem;
 use crate::problem::{Code, Problem, ProblemBody, chain};
 use crate::results;
 use crate::submission::{Body, Keep, Submission};
@@ -92,7 +93,7 @@ async fn submit(
 /// Commits a job, and keeps the files that came along for it: whoever runs it can read them before it exists.
 async fn enqueue(app: web::Data<App>, job: NewJob, upload: Option<Upload>) -> Result<JobId, Problem> {
     let Some(upload) = upload else { return Ok(app.store.enqueue(job).await?.id()) };
-    app.files.share(&upload).await?;
+    app.files.share(&upload).await.map_err(unshared)?;
     let files = job.files.clone();
     // When the database does not answer, the job may exist all the same. What nobody needs is swept later.
     match app.store.enqueue(job).await? {
@@ -108,4 +109,15 @@ async fn enqueue(app: web::Data<App>, job: NewJob, upload: Option<Upload>) -> Re
             Ok(id)
         }
     }
+}
+
+/// Files that the service's bucket does not take are no fault of the client's, whatever S3 has against them; and where the service keeps
+/// its things is no business of clients.
+fn unshared(error: FileError) -> Problem {
+    tracing::error!(error = %chain(&error), "the service's bucket does not take an upload");
+    let code = match file_problem::code(&error.problem) {
+        Code::FileDenied | Code::BucketNotFound | Code::S3RegionWrong => Code::S3Unavailable,
+        other => other,
+    };
+    Problem::new(code, "the files cannot be kept for the job; the server's log says why")
 }
