@@ -18,7 +18,7 @@ use super::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestFile};
 use super::name::{self, ArtifactName};
 use super::objects::Objects;
 use super::survey::Tree;
-use super::verify::{Damage, additional, check, compare};
+use super::verify::{Damage, check, compare};
 use super::{blocking, manifest::ManifestError};
 use crate::problem::chain;
 use crate::tree;
@@ -160,7 +160,7 @@ where
 /// Makes the folders for a download. If what is there is not a part of the same artifact, it goes.
 fn make_room(folder: &Path, manifest: &Manifest) -> io::Result<()> {
     let most = manifest.files().len() + manifest.folders().len();
-    let is_part = Tree::open(folder).is_ok_and(|tree| tree.survey(most).is_ok_and(|found| additional(&found, manifest).is_none()));
+    let is_part = Tree::open(folder).is_ok_and(|tree| tree.survey(most).is_ok_and(|found| found.split(manifest).1.len() == 0));
     if !is_part {
         tree::remove(folder)?;
         std::fs::create_dir(folder)?;
@@ -168,7 +168,7 @@ fn make_room(folder: &Path, manifest: &Manifest) -> io::Result<()> {
     manifest.folders().iter().try_for_each(|path| std::fs::create_dir_all(folder.join(path)))
 }
 
-/// Has a download on disk, and makes sure that nothing else is in its folder.
+/// Has a download on disk, and makes sure that all of it and nothing else is in its folder.
 fn settle(folder: &Path, manifest: &Manifest) -> Result<Digest, Damage> {
     let tree = Tree::open(folder).map_err(Damage::Unreadable)?;
     let survey = tree.survey(manifest.files().len() + manifest.folders().len())?;

@@ -1,5 +1,6 @@
 //! What lies in an artifact's folder, found without following or opening anything that is neither a file nor a folder.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,6 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::digest::Digest;
+use super::manifest::Manifest;
 
 /// How deeply an artifact may be nested.
 const MAX_DEPTH: usize = 64;
@@ -86,6 +88,23 @@ impl Tree {
         Ok(())
     }
 
+    /// Removes what a survey has found. What somebody is writing there just now may stay, and so may the folder it is in.
+    pub(crate) fn remove(&self, found: &Survey) -> io::Result<()> {
+        for file in &found.files {
+            self.unlink(&file.path, AtFlags::empty())?;
+        }
+        // Folders stand before what they hold.
+        found.folders.iter().rev().try_for_each(|folder| self.unlink(folder, AtFlags::REMOVEDIR))
+    }
+
+    fn unlink(&self, path: &str, flags: AtFlags) -> io::Result<()> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match rustix::fs::unlinkat(self.folder(folder)?, name, flags) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn folder(&self, path: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = if path.is_empty() { "." } else { path };
@@ -117,6 +136,19 @@ impl Tree {
 }
 
 impl Survey {
+    /// What is part of a manifest, as far as the names go, and what is not.
+    pub(crate) fn split(self, manifest: &Manifest) -> (Self, Self) {
+        let names: HashSet<&str> = manifest.files().iter().map(|file| file.path.as_str()).collect();
+        let (files, more_files) = self.files.into_iter().partition(|file| names.contains(file.path.as_str()));
+        let (folders, more_folders) = self.folders.into_iter().partition(|path| manifest.folders().binary_search(path).is_ok());
+        (Self { folders, files }, Self { folders: more_folders, files: more_files })
+    }
+
+    /// One of the files, or else one of the folders.
+    pub(crate) fn first(&self) -> Option<&str> {
+        self.files.first().map(|file| &file.path).or_else(|| self.folders.first()).map(String::as_str)
+    }
+
     /// How many files and folders there are.
     pub(crate) fn len(&self) -> usize {
         self.folders.len() + self.files.len()
