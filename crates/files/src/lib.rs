@@ -168,23 +168,16 @@ impl Files {
         self.s3.put_result(address, document).await
     }
 
-    /// Puts the files of an upload where every replica can read them, if there is such a place.
+    /// Puts the files of an upload where every replica can read them, if there is such a place, and removes them here: whoever comes to
+    /// know of them reads those. Otherwise the upload is given back, to be kept here.
     ///
     /// # Errors
     ///
     /// [`FileError`]; some of the files may be there then.
-    pub async fn share(&self, upload: &Upload) -> Result<(), FileError> {
-        match &self.shared_uploads {
-            Some(shared) => shared.put(upload).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Keeps an upload that was shared until it is removed: here, unless every replica can read it elsewhere.
-    pub fn keep(&self, upload: Upload) {
-        if self.shared_uploads.is_none() {
-            upload.keep();
-        }
+    pub async fn share(&self, upload: Upload) -> Result<Option<Upload>, FileError> {
+        let Some(shared) = &self.shared_uploads else { return Ok(Some(upload)) };
+        shared.put(&upload).await?;
+        Ok(None)
     }
 
     /// Removes the uploads among `addresses`; one that is gone already is no error.

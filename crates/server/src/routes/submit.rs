@@ -93,12 +93,13 @@ async fn submit(
 /// Commits a job, and keeps the files that came along for it: whoever runs it can read them before it exists.
 async fn enqueue(app: web::Data<App>, job: NewJob, upload: Option<Upload>) -> Result<JobId, Problem> {
     let Some(upload) = upload else { return Ok(app.store.enqueue(job).await?.id()) };
-    app.files.share(&upload).await.map_err(unshared)?;
+    // Before the job exists: it may be taken up at once, and its files must not move then.
+    let here = app.files.share(upload).await.map_err(unshared)?;
     let files = job.files.clone();
     // When the database does not answer, the job may exist all the same. What nobody needs is swept later.
     match app.store.enqueue(job).await? {
         Enqueued::Created(id) => {
-            app.files.keep(upload);
+            here.into_iter().for_each(Upload::keep);
             Ok(id)
         }
         Enqueued::Existing(id) => {
