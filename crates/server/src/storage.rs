@@ -74,7 +74,7 @@ async fn check(bucket: &Bucket) -> Result<(), ServeError> {
 fn open_artifacts(config: &Config, folder: &Path, replica: ReplicaId) -> Result<Artifacts, ServeError> {
     let limits = ArtifactLimits { bytes: config.objects.max_artifact_bytes, files: config.objects.max_artifact_files };
     let cannot_use = |source| ServeError::Folder { what: "artifacts", path: folder.to_owned(), source };
-    Artifacts::open(folder, replica, limits, None).map_err(cannot_use)
+    Artifacts::open(folder, replica, limits).map_err(cannot_use)
 }
 
 fn files_settings(config: &Config, uploads: PathBuf) -> FilesSettings {

@@ -50,19 +50,13 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the folder for the life `replica`, and removes what attempts of lives that have ended left unfinished. With `remote`, artifacts
-    /// are kept there too, and fetched from there when they are not here.
-    pub(crate) fn open(
-        folder: &Path,
-        replica: ReplicaId,
-        limits: ArtifactLimits,
-        remote: Option<RemoteArtifacts>,
-    ) -> io::Result<Self> {
+    /// Opens the folder for the life `replica`, and removes what attempts of lives that have ended left unfinished.
+    pub(crate) fn open(folder: &Path, replica: ReplicaId, limits: ArtifactLimits) -> io::Result<Self> {
         let local = Arc::new(LocalArtifacts::open(folder, replica)?);
-        Ok(Self { local, remote, limits, verified: Mutex::default(), turns: Mutex::default() })
+        Ok(Self { local, remote: None, limits, verified: Mutex::default(), turns: Mutex::default() })
     }
 
-    /// The same, with a bucket where other replicas find them.
+    /// Keeps them in a bucket, too, where other replicas find them, and fetches from there what is not here.
     pub(crate) fn shared_in(self, remote: RemoteArtifacts) -> Self {
         Self { remote: Some(remote), ..self }
     }

@@ -37,8 +37,11 @@ impl Site {
 
     fn open_with(&self, limits: ArtifactLimits) -> Artifacts {
         let service = "tests".parse().unwrap();
-        let remote = self.bucket.clone().map(|bucket| RemoteArtifacts::new(bucket as Arc<dyn Objects>, &service));
-        Artifacts::open(self.folder.path(), ReplicaId::random(), limits, remote).unwrap()
+        let artifacts = Artifacts::open(self.folder.path(), ReplicaId::random(), limits).unwrap();
+        match self.bucket.clone() {
+            Some(bucket) => artifacts.shared_in(RemoteArtifacts::new(bucket as Arc<dyn Objects>, &service)),
+            None => artifacts,
+        }
     }
 
     fn names(&self) -> Vec<String> {
