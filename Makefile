@@ -2,9 +2,11 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
+# How often `make bench` measures everything.
+BENCH_ROUNDS ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench-s3 test chaos mutants lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 bench bench-s3 test chaos mutants lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -23,10 +25,23 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
 
-bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
+bench: build ## the server and its jobs beside their peers, in turns; writes bench/RESULTS.md (about an hour)
 	@tools/setup.sh bench
+	@mkdir -p $(TARGET)/bench && rm -f $(TARGET)/bench/*.jsonl
+	@echo "bench: servers, $(BENCH_ROUNDS) rounds"
+	@.venv-bench/harness/bin/python bench/serving/compare.py --dunnage $(TARGET)/release/dunnage \
+		--limit $(TARGET)/release/dunnage-bench-limit --rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/serving.jsonl
+	@echo "bench: jobs, $(BENCH_ROUNDS) rounds"
+	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+		.venv-bench/harness/bin/python bench/jobs/compare.py --dunnage $(TARGET)/release/dunnage \
+		--rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/jobs.jsonl
+	@.venv-bench/harness/bin/python bench/report.py --serving $(TARGET)/bench/serving.jsonl --jobs $(TARGET)/bench/jobs.jsonl --into bench
+	@echo "bench: bench/RESULTS.md"
+
+bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
+	@tools/setup.sh bench-s3
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --s3 memory -- \
-		.venv-bench/bin/python bench/s3/compare.py --dunnage $(TARGET)/release/dunnage
+		.venv-bench/s3/bin/python bench/s3/compare.py --dunnage $(TARGET)/release/dunnage
 
 test: lint ## all checks and tests, as CI runs them
 	@echo "test: every crate"
@@ -66,7 +81,7 @@ fmt: ## format the Rust code
 
 clean: ## remove everything that was built or installed here
 	@cargo clean
-	@rm -rf .venv .mypy_cache
+	@rm -rf .venv .venv-bench .mypy_cache
 
 setup-build:
 	@tools/setup.sh build

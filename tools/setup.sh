@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
-# the demo with S3 (`tools/setup.sh s3`), or to compare with other clients of S3 (`tools/setup.sh bench`).
+# the demo with S3 (`tools/setup.sh s3`), to compare with other clients of S3 (`tools/setup.sh bench-s3`), or to compare with other
+# servers and job queues (`tools/setup.sh bench`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,8 +11,9 @@ main() {
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
     s3) ready_to_build; ready_to_test; install_garage ;;
-    bench) ready_to_build; make_bench_venv ;;
-    *) fail "usage: tools/setup.sh build|test|s3|bench" ;;
+    bench-s3) ready_to_build; ready_to_compare_s3 ;;
+    bench) ready_to_build; ready_to_compare ;;
+    *) fail "usage: tools/setup.sh build|test|s3|bench-s3|bench" ;;
   esac
 }
 
@@ -128,15 +130,36 @@ make_venv() {
 }
 
 # The public clients of S3 that downloads are compared with.
-make_bench_venv() {
+ready_to_compare_s3() {
   need_package rclone "is one of the clients of S3 that downloads are compared with"
   install_missing
-  cmp --silent bench/s3/requirements.txt .venv-bench/requirements.txt && return
-  echo "setup: .venv-bench with the packages of bench/s3/requirements.txt"
-  rm -rf .venv-bench
-  python3 -m venv .venv-bench
-  .venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement bench/s3/requirements.txt
-  cp bench/s3/requirements.txt .venv-bench/requirements.txt
+  make_bench_venv s3 python3
+}
+
+# The other servers and job queues, each in a virtualenv of its own. One that cannot be installed is left out, and said so.
+ready_to_compare() {
+  need_package wrk "puts the servers under load"
+  need_package apache2-utils "has ab, which sends a fixed number of jobs"
+  install_missing
+  install_servers
+  make_bench_venv harness python3
+  local peer
+  for peer in mosec robyn granian fastapi litserve bentoml mlserver pgqueuer; do
+    make_bench_venv "$peer" python3 || echo "setup: $peer cannot be installed here; it is left out"
+  done
+  # It brings its own standard library, which has to fit the interpreter: the distribution's does.
+  make_bench_venv triton /usr/bin/python3 || echo "setup: triton cannot be installed here; it is left out"
+}
+
+# Makes .venv-bench/NAME with an interpreter, anew whenever its pinned packages have changed.
+make_bench_venv() {
+  local name="$1" python="$2" list="bench/requirements/$1.txt" venv=".venv-bench/$1"
+  cmp --silent "$list" "$venv/requirements.txt" && return
+  echo "setup: $venv with the packages of $list"
+  rm -rf "$venv"
+  "$python" -m venv "$venv" &&
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$list" &&
+    cp "$list" "$venv/requirements.txt"
 }
 
 fail() {

@@ -82,7 +82,7 @@ def peers(venvs):
             folder=HERE / "peers",
         ),
         mlserver(program("mlserver", "mlserver")),
-        triton(program("nvidia-pytriton")),
+        triton(program("triton")),
     ]
 
 
