@@ -4,6 +4,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 # How often `make bench` measures everything.
 BENCH_ROUNDS ?= 5
+# How many users `make bench` enrols and asks for.
+BENCH_USERS ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo demo-s3 bench bench-s3 test chaos mutants lint fmt clean setup-build setup-test
@@ -35,7 +37,12 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
 		.venv-bench/harness/bin/python bench/jobs/compare.py --dunnage $(TARGET)/release/dunnage \
 		--rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/jobs.jsonl
-	@.venv-bench/harness/bin/python bench/report.py --serving $(TARGET)/bench/serving.jsonl --jobs $(TARGET)/bench/jobs.jsonl --into bench
+	@echo "bench: $(BENCH_USERS) users on each store"
+	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+		.venv-bench/harness/bin/python bench/users/enrol.py --dunnage $(TARGET)/release/dunnage \
+		--users $(BENCH_USERS) --results $(TARGET)/bench/users.jsonl
+	@.venv-bench/harness/bin/python bench/report.py --serving $(TARGET)/bench/serving.jsonl --jobs $(TARGET)/bench/jobs.jsonl \
+		--users $(TARGET)/bench/users.jsonl --into bench
 	@echo "bench: bench/RESULTS.md"
 
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes `RESULTS.md` and its plots from what `serving/compare.py` and `jobs/compare.py` have measured."""
+"""Makes `RESULTS.md` and its plots from what `serving/`, `jobs/` and `users/` have measured."""
 
 import argparse
 import json
@@ -34,6 +34,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serving", type=Path, help="what serving/compare.py has written")
     parser.add_argument("--jobs", type=Path, help="what jobs/compare.py has written")
+    parser.add_argument("--users", type=Path, help="what users/enrol.py has written")
     parser.add_argument("--into", type=Path, required=True, help="the folder for RESULTS.md and its plots")
     arguments = parser.parse_args()
     parts = [heading()]
@@ -41,6 +42,8 @@ def main():
         parts += serving(read(arguments.serving), arguments.into)
     if arguments.jobs:
         parts += jobs(read(arguments.jobs), arguments.into)
+    if arguments.users:
+        parts += users(read(arguments.users))
     (arguments.into / "RESULTS.md").write_text("\n\n".join(parts) + "\n")
 
 
@@ -90,6 +93,14 @@ def jobs(records, into):
     plot = into / "jobs.svg"
     bars(plot, "Durable jobs", "jobs/s, put to finished", {name: middle(by_subject[name], "rate") for name in by_subject})
     return ["## Durable jobs", table(titles, rows), f"![Durable jobs]({plot.name})"]
+
+
+def users(records):
+    titles = ["store", "users", "enrolled/s", "CPU ms each", "answers/s", "CPU ms each", "wrong"]
+    keys = [("users", "{:,}"), ("enrolled_per_second", "{:,.0f}"), ("enrol_cpu_ms", "{:.2f}"), ("answers_per_second", "{:,.0f}")]
+    keys += [("answer_cpu_ms", "{:.2f}"), ("wrong", "{}")]
+    rows = [[record["store"], *(form.format(record[key]) for key, form in keys)] for record in records]
+    return ["## Many users", table(titles, rows)]
 
 
 def grouped(records):

@@ -13,16 +13,16 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 class Tree:
     """A process and all that it has started."""
 
-    def __init__(self, process):
-        self.process = process
+    def __init__(self, process, pid=None):
+        self.process, self.pid = process, pid or process.pid
 
     def members(self):
         """The ids of those that run, found by their session and by their parents, because some servers leave the session."""
         stats = {number: stat for number in map(int, filter(str.isdigit, os.listdir("/proc"))) if (stat := read_stat(number))}
-        found, before = {self.process.pid}, 0
+        found, before = {self.pid}, 0
         while len(found) > before:
             before = len(found)
-            found |= {number for number, stat in stats.items() if stat["parent"] in found or stat["session"] == self.process.pid}
+            found |= {number for number, stat in stats.items() if stat["parent"] in found or stat["session"] == self.pid}
         return [number for number in found if number in stats]
 
     def cpu_seconds(self):
@@ -66,6 +66,18 @@ def running(subject, port, model, log):
         yield tree
     finally:
         tree.end()
+
+
+def tree_of(data_dir):
+    """The processes of a server that somebody else has started, found by its data folder on the command line."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = command.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
+        if b"serve" in arguments and str(data_dir).encode() in arguments:
+            return Tree(None, int(command.parent.name))
+    raise RuntimeError(f"no server has the data folder {data_dir}")
 
 
 @contextmanager
