@@ -87,6 +87,11 @@ def change_surroundings():
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
+def sleep_long():
+    print("sleeping", file=sys.stderr)
+    time.sleep(4)
+
+
 def sleep():
     print("sleeping", file=sys.stderr)
     time.sleep(0.7)
@@ -116,6 +121,7 @@ CASES = {
     "surroundings": change_surroundings,
     "poison": use_lost_device,
     "sleep": sleep,
+    "long": sleep_long,
 }
 
 if os.path.exists("on_load"):
@@ -123,7 +129,19 @@ if os.path.exists("on_load"):
         CASES[case.read()]()
 
 
+def say(message):
+    """Writes on the connection to the server, past the runtime: at once, or by a child once the call is over."""
+    if message["when"] == "now":
+        os.write(3, bytes(message["bytes"]))
+    elif os.fork() == 0:
+        time.sleep(0.3)
+        os.write(3, bytes(message["bytes"]))
+        os._exit(0)
+
+
 def run(files, ctx):
+    if "say" in ctx.params:
+        say(ctx.params["say"])
     CASES[ctx.params.get("case", "nothing")]()
     return "it returned"
 

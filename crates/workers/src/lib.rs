@@ -4,6 +4,7 @@
 //! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
 //! What a script asks of the server while it runs is answered by a [`Host`].
 
+mod admission;
 mod allowance;
 mod answer;
 mod batch;
@@ -22,6 +23,7 @@ mod launch;
 mod lines;
 mod losses;
 mod oom;
+mod pace;
 mod pool;
 mod process;
 mod program;
@@ -34,9 +36,10 @@ mod sys;
 mod wear;
 mod worker;
 
+pub use admission::{Refusal, RefusalCause};
 pub use batch::Hold;
 pub use exit::{Exit, Lost, Reason};
-pub use generation::Standby;
+pub use generation::{Standby, Unavailable};
 pub use guard::stand_guard;
 pub use host::{Host, Line};
 pub use interrupt::Interrupt;
