@@ -97,7 +97,9 @@ impl Shared {
 
 /// Whether a request has too little time left to get through the queue and be answered. One that nobody is before has its chance.
 fn is_too_late(forecast: Forecast, queued: usize, time_left: Duration) -> bool {
-    queued > 0 && forecast.queue + forecast.call > time_left.mul_f64(SAFE_PART)
+    // A call that has taken longer than usual may be about to end.
+    let busy = forecast.busy.min(forecast.call);
+    queued > 0 && forecast.queue + busy + forecast.call > time_left.mul_f64(SAFE_PART)
 }
 
 fn is_too_long(forecast: Forecast, queued: usize, workers: usize, limit: Duration) -> bool {
@@ -177,7 +179,8 @@ mod tests {
         assert!(!is_too_late(forecast(13, 0, 2), 9, secs(20)));
         assert!(is_too_late(forecast(14, 0, 2), 9, secs(20)));
         assert!(!is_too_late(forecast(0, 0, 60), 0, secs(20)), "it may be faster than those before it");
-        assert!(!is_too_late(forecast(0, 60, 0), 9, secs(20)), "the call that keeps the worker may be about to end");
+        assert!(is_too_late(forecast(9, 4, 4), 9, secs(20)));
+        assert!(!is_too_late(forecast(9, 60, 3), 9, secs(20)), "the call that keeps the worker may be about to end");
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn overload_does_not_kill_the_workers() {
         asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     statuses.sort_unstable();
-    assert!(statuses.iter().all(|status| matches!(status, 200 | 504)), "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503 | 504)), "{statuses:?}");
     assert!(statuses.contains(&200), "{statuses:?}");
     let metrics = service.get("/metrics").text().to_owned();
     assert!(metrics.contains("dunnage_workers_lost_total{reason=\"timeout\",service=\"slow\"} 0"), "{metrics}");
