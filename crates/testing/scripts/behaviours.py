@@ -5,6 +5,7 @@ The case is named by `Params["case"]`, and while the script is loaded by the fil
 
 import array
 import ctypes
+import faulthandler
 import locale
 import multiprocessing
 import os
@@ -20,6 +21,11 @@ libc = ctypes.PyDLL(None)  # holds the interpreter's lock while it calls
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def crash_with_handler():
+    faulthandler.enable()
+    ctypes.memset(0, 1, 1)
 
 
 def become_deaf():
@@ -108,6 +114,8 @@ CASES = {
     "hard_exit": lambda: os._exit(0),
     "abort": os.abort,
     "segfault": lambda: ctypes.memset(0, 1, 1),
+    "handled": crash_with_handler,
+    "raise_exit": lambda: exec("raise SystemExit(0)"),
     "deaf": become_deaf,
     "fork": fork,
     "daemon": start_daemon,

@@ -73,7 +73,7 @@ impl Shared {
         let time_left = deadline.saturating_duration_since(now);
         let cause = if queued >= self.queue.capacity() {
             RefusalCause::QueueFull
-        } else if is_too_late(forecast, queued, time_left) {
+        } else if is_too_late(forecast, queued, workers, time_left) {
             RefusalCause::Deadline
         } else if is_too_long(forecast, queued, workers, self.settings.max_queue_wait) {
             RefusalCause::QueueWait
@@ -95,11 +95,12 @@ impl Shared {
     }
 }
 
-/// Whether a request has too little time left to get through the queue and be answered. One that nobody is before has its chance.
-fn is_too_late(forecast: Forecast, queued: usize, time_left: Duration) -> bool {
+/// Whether a request has too little time left to get through the queue and be answered. One that comes next when a worker is free has
+/// its chance, as its call may be a short one.
+fn is_too_late(forecast: Forecast, queued: usize, workers: usize, time_left: Duration) -> bool {
     // A call that has taken longer than usual may be about to end.
     let busy = forecast.busy.min(forecast.call);
-    queued > 0 && forecast.queue + busy + forecast.call > time_left.mul_f64(SAFE_PART)
+    queued >= workers && forecast.queue + busy + forecast.call > time_left.mul_f64(SAFE_PART)
 }
 
 fn is_too_long(forecast: Forecast, queued: usize, workers: usize, limit: Duration) -> bool {
@@ -176,11 +177,11 @@ mod tests {
 
     #[test]
     fn what_would_not_be_answered_in_time_is_too_late() {
-        assert!(!is_too_late(forecast(13, 0, 2), 9, secs(20)));
-        assert!(is_too_late(forecast(14, 0, 2), 9, secs(20)));
-        assert!(!is_too_late(forecast(0, 0, 60), 0, secs(20)), "it may be faster than those before it");
-        assert!(is_too_late(forecast(9, 4, 4), 9, secs(20)));
-        assert!(!is_too_late(forecast(9, 60, 3), 9, secs(20)), "the call that keeps the worker may be about to end");
+        assert!(!is_too_late(forecast(13, 0, 2), 9, 2, secs(20)));
+        assert!(is_too_late(forecast(14, 0, 2), 9, 2, secs(20)));
+        assert!(!is_too_late(forecast(10, 20, 60), 1, 2, secs(20)), "it may be faster than those before it");
+        assert!(is_too_late(forecast(9, 4, 4), 9, 2, secs(20)));
+        assert!(!is_too_late(forecast(9, 60, 3), 9, 2, secs(20)), "the call that keeps the worker may be about to end");
     }
 
     #[test]

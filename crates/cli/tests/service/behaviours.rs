@@ -32,7 +32,12 @@ fn endings(language: Language) -> Vec<(&'static str, &'static str, &'static str)
         ("deaf", "deadline_exceeded", ""),
     ];
     let by_language: &[_] = match language {
-        Language::Python => &[("exit", "script_error", "SystemExit"), ("interrupt", "script_error", "KeyboardInterrupt")],
+        Language::Python => &[
+            ("exit", "script_error", "SystemExit"),
+            ("raise_exit", "script_error", "SystemExit"),
+            ("interrupt", "script_error", "KeyboardInterrupt"),
+            ("handled", "worker_crashed", "signal 11 (segmentation fault)"),
+        ],
         Language::Lua => &[("exit", "worker_crashed", "exited with code 0")],
     };
     ended.iter().chain(by_language).copied().collect()

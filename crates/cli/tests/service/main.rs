@@ -17,6 +17,7 @@ mod confines;
 mod crashes;
 mod events;
 mod fleet;
+mod flights;
 mod jobs;
 mod lives;
 mod memory;

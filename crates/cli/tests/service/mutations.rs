@@ -18,7 +18,7 @@ struct Mutation {
     noticed_by: &'static [&'static str],
 }
 
-const MUTATIONS: [Mutation; 16] = [
+const MUTATIONS: [Mutation; 25] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
@@ -30,7 +30,7 @@ const MUTATIONS: [Mutation; 16] = [
     Mutation {
         why: "any answer is taken for the one that is due",
         change: Change::ReturnsOne("dunnage_workers::worker::answers"),
-        noticed_by: &["behaviours::answers_too_many_reach_no_other_request"],
+        noticed_by: &["behaviours::answers_too_many_reach_no_other_request", "rogues::an_answer_that_is_made_up_is_not_believed"],
     },
     Mutation {
         why: "kills for want of memory are not looked up",
@@ -93,14 +93,59 @@ const MUTATIONS: [Mutation; 16] = [
         noticed_by: &["remains::what_a_killed_server_leaves_in_the_temporary_folder_is_swept"],
     },
     Mutation {
-        why: "requests that nobody waits for are answered",
-        change: Change::ReturnsOne("dunnage_workers::batch::Pending::is_wanted"),
-        noticed_by: &["confines::requests_whose_clients_have_gone_reach_no_worker"],
+        why: "requests stay in the queue when their clients have gone",
+        change: Change::ReturnsZero("<dunnage_workers::admission::Place as core::ops::drop::Drop>::drop"),
+        noticed_by: &["overload::requests_whose_clients_hang_up_leave_their_places_at_once"],
     },
     Mutation {
         why: "workers inherit what the server has inherited",
         change: Change::ReturnsZero("dunnage_workers::sys::withhold_inherited"),
         noticed_by: &["confines::a_worker_has_no_descriptor_but_its_own"],
+    },
+    Mutation {
+        why: "no attempt is the last one",
+        change: Change::ReturnsZero("dunnage_store::sqlite::jobs::attempt::Held::is_last_attempt"),
+        noticed_by: &["crashes::a_job_whose_worker_always_dies_ends_after_its_attempts"],
+    },
+    Mutation {
+        why: "the numbers of calls can be guessed",
+        change: Change::ReturnsOne("dunnage_workers::worker::next_call"),
+        noticed_by: &["rogues::an_answer_that_is_made_up_is_not_believed"],
+    },
+    Mutation {
+        why: "lost workers are not counted",
+        change: Change::ReturnsZero("dunnage_workers::losses::Losses::note"),
+        noticed_by: &["flights::a_crash_costs_its_own_request_of_twenty_in_flight"],
+    },
+    Mutation {
+        why: "requests are not answered together",
+        change: Change::ReturnsZero("dunnage_workers::batch::is_output"),
+        noticed_by: &["flights::a_crash_costs_its_own_batch_and_no_other"],
+    },
+    Mutation {
+        why: "a server that ends says that it is ready",
+        change: Change::ReturnsZero("dunnage_server::app::App::is_stopping"),
+        noticed_by: &["flights::a_told_end_answers_what_is_in_flight_and_hands_jobs_back"],
+    },
+    Mutation {
+        why: "numbers that JSON cannot say are passed on",
+        change: Change::ReturnsZero("dunnage_types::vector::Vector<Bytes>::first_not_finite"),
+        noticed_by: &["outputs::an_output_that_is_no_vector_of_numbers_is_refused"],
+    },
+    Mutation {
+        why: "requests may wait however long",
+        change: Change::ReturnsZero("dunnage_workers::admission::is_too_long"),
+        noticed_by: &["overload::a_script_that_waits_is_used_to_capacity_under_three_times_its_load"],
+    },
+    Mutation {
+        why: "requests wait that cannot be answered in time",
+        change: Change::ReturnsZero("dunnage_workers::admission::is_too_late"),
+        noticed_by: &["overload::what_cannot_be_answered_in_time_is_refused_at_once"],
+    },
+    Mutation {
+        why: "any token shows why a script cannot be loaded",
+        change: Change::ReturnsOne("dunnage_server::access::sight_with"),
+        noticed_by: &["access::the_last_words_of_a_worker_are_told_to_those_who_may_train"],
     },
 ];
 

@@ -44,7 +44,7 @@ fn script(language: Language, does: &str) -> String {
             format!("import time\ndef output(files, ctx):\n    {line}\n    return [ctx.params['number']]\n")
         }
         Language::Lua => {
-            let line = if does == "waits" { "ffi.C.usleep(10000)" } else { "for n = 1, 12000000 do sum = (sum + n) % 1013 end" };
+            let line = if does == "waits" { "ffi.C.usleep(10000)" } else { "for n = 1, 2000000 do sum = (sum + n) % 1013 end" };
             format!(
                 "local ffi, sum = require('ffi'), 0\nffi.cdef('int usleep(unsigned microseconds);')\n\
                  return {{ output = function(_, ctx)\n  {line}\n  return {{ ctx.params.number }}\nend }}\n"
