@@ -147,7 +147,13 @@ local function say(message)
   end
 end
 
+local shared = {}
+
 local function run(_, ctx)
+  if ctx.params.share then
+    -- Shared memory, held until the end.
+    shared[#shared + 1] = assert(io.open("/dev/shm/" .. ctx.params.share, "w"))
+  end
   if ctx.params.say then
     say(ctx.params.say)
   end

@@ -30,6 +30,7 @@ mod program;
 mod queue;
 mod scratch;
 mod shared;
+mod shared_memory;
 mod slot;
 mod successor;
 mod sys;
