@@ -103,14 +103,16 @@ pub(crate) async fn gather(
     let mut batch = Vec::with_capacity(1);
     keep_wanted(first, &mut batch);
     let patience = Instant::now() + limits.max_wait;
+    let current = phases.clone();
+    let fits = |work: &Work| is_output(work) && *current.borrow() == Phase::Serving;
     while batch.len() < limits.max_batch {
         let next = if limits.max_wait.is_zero() {
-            queue.pop_if(is_output)
+            queue.pop_if(fits)
         } else {
             tokio::select! {
                 biased;
                 Ok(()) = phases.changed() => None,
-                next = tokio::time::timeout_at(patience, queue.pop_when(is_output)) => next.unwrap_or(None),
+                next = tokio::time::timeout_at(patience, queue.pop_when(fits)) => next.unwrap_or(None),
             }
         };
         match next {

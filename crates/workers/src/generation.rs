@@ -96,6 +96,10 @@ impl Generation {
         self.phase.send_replace(phase);
     }
 
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
     pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }

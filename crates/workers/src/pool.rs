@@ -219,6 +219,8 @@ impl Pool {
         commit: impl Future<Output = Result<T, E>>,
     ) -> Result<T, (Standby, E)> {
         let mut pause = Pause::of(self.shared.serving());
+        // Whoever was about to take a request has taken it by then: one that was there before the commit.
+        self.shared.queue.settle();
         let committed = match commit.await {
             Ok(committed) => committed,
             Err(error) => return Err((standby, error)),

@@ -47,14 +47,18 @@ impl<T> Queue<T> {
         self.lock().items.remove(&number)
     }
 
-    /// Takes the oldest item, waiting for one. May be dropped and called again without losing any.
-    pub(crate) async fn pop(&self) -> T {
-        loop {
-            if let Some(item) = self.pop_if(|_| true) {
+    /// Takes the oldest item, waiting for one, for as long as the taker `may` take any; then it waits for ever. May be dropped and called
+    /// again without losing an item.
+    pub(crate) async fn pop(&self, may: impl Fn() -> bool) -> T {
+        while may() {
+            if let Some(item) = self.pop_if(|_| may()) {
                 return item;
             }
             self.arrived.notified().await;
         }
+        // Another may take what this one was woken for.
+        self.arrived.notify_one();
+        std::future::pending().await
     }
 
     /// Takes the oldest item if there is one and it fits. Never waits.
@@ -85,6 +89,11 @@ impl<T> Queue<T> {
     /// Takes everything.
     pub(crate) fn drain(&self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.lock().items).into_values()
+    }
+
+    /// Waits until whoever is taking an item has taken it. Those who come after that find `may` and `fits` as they are now.
+    pub(crate) fn settle(&self) {
+        drop(self.lock());
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -129,12 +138,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_may_take_nothing_leaves_it_to_another() {
+        let queue = Queue::new(9);
+        assert!(queue.push(1).is_ok());
+        let patience = std::time::Duration::from_millis(10);
+        assert!(tokio::time::timeout(patience, queue.pop(|| false)).await.is_err());
+        assert_eq!(tokio::time::timeout(patience, queue.pop(|| true)).await, Ok(1));
+    }
+
+    #[tokio::test]
     async fn no_item_is_left_behind_between_two_takers() {
         let queue = Arc::new(Queue::new(1000));
         let taker = |queue: Arc<Queue<u32>>| async move {
             let mut sum = 0;
             loop {
-                match queue.pop().await {
+                match queue.pop(|| true).await {
                     0 => return sum,
                     item => sum += item,
                 }

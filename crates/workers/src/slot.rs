@@ -139,7 +139,7 @@ impl Slot {
                         wear = Wear::new(self.shared.settings.recycling);
                     }
                 }
-                work = self.shared.queue.pop(), if phase == Phase::Serving => {
+                work = self.shared.queue.pop(|| self.generation.is_serving()), if phase == Phase::Serving => {
                     if let Err(lost) = self.work(&mut worker, &mut wear, work).await {
                         return Some(lost);
                     }

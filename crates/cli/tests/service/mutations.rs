@@ -177,6 +177,24 @@ fn each_mutation_is_noticed_in_both_languages() {
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
 }
 
+/// What is said to be tested, and how.
+const DOCUMENTED: &str = include_str!("../../../../docs/workers.md");
+
+#[test]
+fn every_test_and_change_that_is_documented_exists() {
+    let rows = DOCUMENTED.lines().skip_while(|line| *line != "## How this is held true").filter(|line| line.contains("::"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
+    assert!(rows.len() > 10, "the table was found");
+    for row in rows {
+        for test in row[1].split(", ").flat_map(|test| in_each_language(test.trim_matches('`'))) {
+            assert!(exists(&test), "there is no test `{test}`");
+        }
+        for why in row[2].split("; ").filter(|why| !why.is_empty()) {
+            assert!(MUTATIONS.iter().any(|mutation| mutation.why == why), "there is no change `{why}`");
+        }
+    }
+}
+
 /// `crashes::name` is two tests: `crashes::python::name` and `crashes::lua::name`.
 fn in_each_language(test: &str) -> [String; 2] {
     let (module, name) = test.split_once("::").expect("a test lies in a module");
