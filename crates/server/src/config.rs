@@ -97,6 +97,9 @@ pub struct WorkerConfig {
     pub max_wait: Duration,
     /// How many requests may wait for a worker. `--max-queue`, by default 1024.
     pub max_queue: usize,
+    /// For how long a request may be expected to wait for a worker before it is refused at once, though a few always may; zero for as
+    /// long as `timeout` allows. `--max-queue-wait`, by default 2 s.
+    pub max_queue_wait: Duration,
     /// How long a client waits for an answer at most, and how long a worker may be at one call before it is killed. `--timeout`, by
     /// default 30 s.
     pub timeout: Duration,

@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     workers_wanted: IntGauge,
     workers_lost: IntCounterVec,
     outputs_queued: IntGauge,
+    outputs_refused: IntCounterVec,
+    queue_time: Histogram,
     active_version: IntGauge,
     state_cache: StateCacheCounters,
     event_streams: IntGauge,
@@ -80,6 +82,15 @@ impl Metrics {
                 &["reason"],
             )?,
             outputs_queued: register.gauge("outputs_queued", "Requests for output that wait for a worker")?,
+            outputs_refused: register.counters(
+                "outputs_refused_total",
+                "Requests for output refused because too many waited, by cause: queue_full, queue_wait or deadline",
+                &["cause"],
+            )?,
+            queue_time: register.add(Histogram::with_opts(
+                HistogramOpts::new("output_queue_seconds", "Time that answered requests waited for a worker")
+                    .buckets(LATENCY_BUCKETS.to_vec()),
+            )?)?,
             active_version: register.gauge("active_version", "The version being served, 0 before the first")?,
             state_cache: StateCacheCounters {
                 hits: register.add(IntCounter::new("state_cache_hits_total", "Reads of state answered from memory")?)?,
@@ -97,8 +108,10 @@ impl Metrics {
         self.latency.with_label_values(&[route]).observe(duration.as_secs_f64());
     }
 
-    pub(crate) fn observe_batch(&self, size: usize) {
-        self.batch_size.observe(u32::try_from(size).unwrap_or(u32::MAX).into());
+    /// Notes that a request was answered together with others, after it had waited for a worker.
+    pub(crate) fn observe_output(&self, batch_size: usize, waited: Duration) {
+        self.batch_size.observe(u32::try_from(batch_size).unwrap_or(u32::MAX).into());
+        self.queue_time.observe(waited.as_secs_f64());
     }
 
     pub(crate) fn job_finished(&self, kind: JobKind, state: JobState) {
@@ -133,6 +146,10 @@ impl Metrics {
         for (reason, losses) in &pool.losses_by_reason {
             let counter = self.workers_lost.with_label_values(&[reason.as_str()]);
             counter.inc_by(losses.saturating_sub(counter.get()));
+        }
+        for (cause, refusals) in &pool.refusals {
+            let counter = self.outputs_refused.with_label_values(&[cause.as_str()]);
+            counter.inc_by(refusals.saturating_sub(counter.get()));
         }
         self.outputs_queued.set(as_gauge(pool.queued as u64));
         self.active_version.set(pool.version.map_or(0, |version| version.get().into()));

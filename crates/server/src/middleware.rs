@@ -124,8 +124,10 @@ fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceRe
     let is_probe = route.starts_with("/healthz/");
     let problem = response.response().extensions().get::<Problem>().cloned();
     let (code, detail) = problem.as_ref().map(|problem| (problem.code().as_str(), problem.detail())).unzip();
+    // The pool tells of an overload; a line for each refusal would only add to it.
+    let is_expected = is_probe || problem.as_ref().is_some_and(Problem::is_refusal_under_load);
     match status {
-        500.. if !is_probe => {
+        500.. if !is_expected => {
             tracing::warn!(request_id = id, method, path = request.path(), status, duration_us, code, detail, "request failed");
         }
         _ => tracing::debug!(request_id = id, method, path = request.path(), status, duration_us, code, "request"),

@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use dunnage_store::StoreError;
-use dunnage_workers::{Exit, OutputError};
+use dunnage_workers::{Exit, OutputError, Refusal, RefusalCause, Unavailable};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -58,6 +58,7 @@ pub enum Code {
     FunctionMissing,
     WorkerCrashed,
     QueueFull,
+    Overloaded,
     TooManyStreams,
     WorkerUnavailable,
     ShuttingDown,
@@ -75,7 +76,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -117,6 +118,7 @@ impl Code {
         Self::FunctionMissing,
         Self::WorkerCrashed,
         Self::QueueFull,
+        Self::Overloaded,
         Self::TooManyStreams,
         Self::WorkerUnavailable,
         Self::ShuttingDown,
@@ -177,6 +179,7 @@ impl Code {
             Self::FunctionMissing => ("function_missing", 501, "The script lacks the function"),
             Self::WorkerCrashed => ("worker_crashed", 502, "The worker died"),
             Self::QueueFull => ("queue_full", 503, "Too many requests are waiting"),
+            Self::Overloaded => ("overloaded", 503, "The request would not be answered in time"),
             Self::TooManyStreams => ("too_many_streams", 503, "Too many streams are open"),
             Self::WorkerUnavailable => ("worker_unavailable", 503, "No worker is ready"),
             Self::ShuttingDown => ("shutting_down", 503, "The server is shutting down"),
@@ -201,7 +204,7 @@ impl Code {
 
     fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::QueueFull | Self::CacheFull => Some(Duration::from_secs(1)),
+            Self::QueueFull | Self::Overloaded | Self::CacheFull => Some(Duration::from_secs(1)),
             other if other.parts().1 == 503 => Some(Duration::from_secs(5)),
             _ => None,
         }
@@ -217,7 +220,7 @@ pub struct Problem {
     /// When to try again, where that is known better than by the code.
     retry_after: Option<Duration>,
     /// What is told instead of the detail where reasons may not be seen.
-    outline: Option<&'static str>,
+    outline: Option<Box<str>>,
     /// The script's own traceback.
     traceback: Option<Box<str>>,
     /// How a token is asked for.
@@ -272,8 +275,8 @@ impl Problem {
     }
 
     /// The same, with `outline` instead of its detail for those who may not see reasons.
-    pub(crate) fn outline(self, outline: &'static str) -> Self {
-        Self { outline: Some(outline), ..self }
+    pub(crate) fn outline(self, outline: impl Into<Box<str>>) -> Self {
+        Self { outline: Some(outline.into()), ..self }
     }
 
     /// The same, with the script's traceback for those who may see it.
@@ -284,6 +287,11 @@ impl Problem {
     /// The same, asking for a token by the header `WWW-Authenticate`.
     pub(crate) fn challenge(self, challenge: impl Into<Box<str>>) -> Self {
         Self { challenge: Some(challenge.into()), ..self }
+    }
+
+    /// Whether this is one of many that an overload brings, and no event of its own.
+    pub(crate) fn is_refusal_under_load(&self) -> bool {
+        matches!(self.code, Code::QueueFull | Code::Overloaded)
     }
 
     /// The code.
@@ -305,7 +313,7 @@ impl Problem {
             r#type: format!("urn:dunnage:error:{code}"),
             title,
             status,
-            detail: self.outline.filter(|_| sight < Sight::Reasons).map_or_else(|| self.detail.clone(), str::to_owned),
+            detail: self.outline.as_deref().filter(|_| sight < Sight::Reasons).unwrap_or(&self.detail).to_owned(),
             code,
             instance: request.path().to_owned(),
             request_id: request_id.to_owned(),
@@ -396,18 +404,29 @@ impl From<OutputError> for Problem {
             OutputError::Lost(lost) if lost.exit == Exit::DeadlinePassed => Self::deadline(),
             OutputError::Lost(lost) => Self::new(Code::WorkerCrashed, lost.to_string()),
             OutputError::DeadlinePassed => Self::deadline(),
-            OutputError::QueueFull => Self::new(Code::QueueFull, "try again in a moment (`--max-queue` bounds how many may wait)"),
-            OutputError::NoWorker(reason) => Self::no_worker(reason),
+            OutputError::Refused(refusal) => Self::refused(&refusal),
+            OutputError::NoWorker(unavailable) => Self::no_worker(unavailable),
             OutputError::ShuttingDown => Self::new(Code::ShuttingDown, "the server is about to end; try another replica"),
         }
     }
 }
 
 impl Problem {
-    /// No worker is ready, for a reason that may tell of the inside.
-    pub(crate) fn no_worker(reason: impl Into<String>) -> Self {
-        let outline = "the script is being loaded, or cannot be; the server's log says why";
-        Self::new(Code::WorkerUnavailable, reason).outline(outline)
+    /// No worker is ready. Its word is for all, the rest may tell of the inside.
+    pub(crate) fn no_worker(unavailable: Unavailable) -> Self {
+        let Unavailable { reason, detail } = unavailable;
+        let outline = format!("the script cannot be loaded (`{reason}`); the server's log says more");
+        Self::new(Code::WorkerUnavailable, detail).outline(outline)
+    }
+
+    /// Too many requests wait for a worker.
+    fn refused(refusal: &Refusal) -> Self {
+        let (code, detail) = match refusal.cause {
+            RefusalCause::QueueFull => (Code::QueueFull, "try again later (`--max-queue` bounds how many may wait)"),
+            RefusalCause::QueueWait => (Code::Overloaded, "try again later (`--max-queue-wait` bounds how long requests wait)"),
+            RefusalCause::Deadline => (Code::Overloaded, "try again later: those before it take up its time (`--timeout`)"),
+        };
+        Self::new(code, detail).retry_after(refusal.retry_after)
     }
 
     fn deadline() -> Self {

@@ -125,6 +125,7 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
         max_wait: workers.max_wait,
         timeout: workers.timeout,
         max_queue: workers.max_queue,
+        max_queue_wait: workers.max_queue_wait,
         load_timeout: workers.load_timeout,
         recycling: workers.recycling,
         max_output_bytes: workers.max_output_bytes,

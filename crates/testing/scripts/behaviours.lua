@@ -115,6 +115,10 @@ local cases = {
     C.signal(SIGCHLD, IGNORE)
   end,
   poison = function() error("CUDA error: device-side assert triggered") end,
+  long = function()
+    io.stderr:write("sleeping\n")
+    C.usleep(4000000)
+  end,
   sleep = function()
     io.stderr:write("sleeping\n")
     C.usleep(700000)
@@ -128,7 +132,31 @@ if on_load then
   cases[case]()
 end
 
+-- Writes on the connection to the server, past the runtime: at once, or by a child once the call is over.
+local function say(message)
+  local bytes = {}
+  for index, byte in ipairs(message.bytes) do
+    bytes[index] = string.char(byte)
+  end
+  if message.when == "now" then
+    write_all(3, table.concat(bytes))
+  elseif C.fork() == 0 then
+    C.usleep(300000)
+    write_all(3, table.concat(bytes))
+    C._exit(0)
+  end
+end
+
+local shared = {}
+
 local function run(_, ctx)
+  if ctx.params.share then
+    -- Shared memory, held until the end.
+    shared[#shared + 1] = assert(io.open("/dev/shm/" .. ctx.params.share, "w"))
+  end
+  if ctx.params.say then
+    say(ctx.params.say)
+  end
   cases[ctx.params.case or "nothing"]()
   return "it returned"
 end

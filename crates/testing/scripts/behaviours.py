@@ -5,6 +5,7 @@ The case is named by `Params["case"]`, and while the script is loaded by the fil
 
 import array
 import ctypes
+import faulthandler
 import locale
 import multiprocessing
 import os
@@ -20,6 +21,11 @@ libc = ctypes.PyDLL(None)  # holds the interpreter's lock while it calls
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def crash_with_handler():
+    faulthandler.enable()
+    ctypes.memset(0, 1, 1)
 
 
 def become_deaf():
@@ -87,6 +93,11 @@ def change_surroundings():
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
+def sleep_long():
+    print("sleeping", file=sys.stderr)
+    time.sleep(4)
+
+
 def sleep():
     print("sleeping", file=sys.stderr)
     time.sleep(0.7)
@@ -103,6 +114,8 @@ CASES = {
     "hard_exit": lambda: os._exit(0),
     "abort": os.abort,
     "segfault": lambda: ctypes.memset(0, 1, 1),
+    "handled": crash_with_handler,
+    "raise_exit": lambda: exec("raise SystemExit(0)"),
     "deaf": become_deaf,
     "fork": fork,
     "daemon": start_daemon,
@@ -116,6 +129,7 @@ CASES = {
     "surroundings": change_surroundings,
     "poison": use_lost_device,
     "sleep": sleep,
+    "long": sleep_long,
 }
 
 if os.path.exists("on_load"):
@@ -123,7 +137,29 @@ if os.path.exists("on_load"):
         CASES[case.read()]()
 
 
+def say(message):
+    """Writes on the connection to the server, past the runtime: at once, or by a child once the call is over."""
+    if message["when"] == "now":
+        os.write(3, bytes(message["bytes"]))
+    elif os.fork() == 0:
+        time.sleep(0.3)
+        os.write(3, bytes(message["bytes"]))
+        os._exit(0)
+
+
+shared = []
+
+
+def share(name):
+    """Makes shared memory, and holds it until the end."""
+    shared.append(open(f"/dev/shm/{name}", "x+b"))
+
+
 def run(files, ctx):
+    if "share" in ctx.params:
+        share(ctx.params["share"])
+    if "say" in ctx.params:
+        say(ctx.params["say"])
     CASES[ctx.params.get("case", "nothing")]()
     return "it returned"
 

@@ -86,7 +86,7 @@ impl Request {
     /// When no whole answer came. The request may have had its effect all the same, unless the kind is
     /// [`io::ErrorKind::ConnectionRefused`].
     pub fn send(&self, address: SocketAddr) -> io::Result<Response> {
-        Response::read(&mut BufReader::new(self.begin(address)?), self.method == "HEAD")
+        self.answer_over(self.begin(address)?)
     }
 
     /// Sends the request and returns the connection without waiting for an answer; dropping it hangs up.
@@ -99,6 +99,15 @@ impl Request {
         stream.set_read_timeout(Some(self.patience))?;
         stream.write_all(&self.encode(address))?;
         Ok(stream)
+    }
+
+    /// Reads the answer to a request that was begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::send`].
+    pub fn answer_over(&self, stream: TcpStream) -> io::Result<Response> {
+        Response::read(&mut BufReader::new(stream), self.method == "HEAD")
     }
 
     /// Sends the request over a connection that has been made, and reads the answer.

@@ -210,8 +210,17 @@ impl Service {
     /// # Panics
     ///
     /// When that takes too long, or processes are left.
-    pub fn terminate(mut self) -> (ExitStatus, Log) {
+    pub fn terminate(self) -> (ExitStatus, Log) {
         signal(self.pid(), "TERM");
+        self.await_end()
+    }
+
+    /// Waits for the end of a service that has been told to end.
+    ///
+    /// # Panics
+    ///
+    /// When that takes too long, or processes are left.
+    pub fn await_end(mut self) -> (ExitStatus, Log) {
         let status = eventually("the service ends", Duration::from_secs(20), || self.child.try_wait().expect("it is our child"));
         self.require_gone(Duration::ZERO);
         (status, self.log.clone())

@@ -49,7 +49,7 @@ impl<Bytes: AsRef<[u8]>> Vector<Bytes> {
         }
         let vector = Self { dtype, bytes };
         match vector.first_not_finite() {
-            Some(found) => Err(VectorError::NotFinite(found)),
+            Some(index) => Err(VectorError::NotFinite(vector.not_finite(index))),
             None => Ok(vector),
         }
     }
@@ -74,13 +74,22 @@ impl<Bytes: AsRef<[u8]>> Vector<Bytes> {
         self.bytes().is_empty()
     }
 
-    fn first_not_finite(&self) -> Option<NotFinite> {
-        let found = match self.dtype {
-            VectorType::F32 => singles(self.bytes()).map(f64::from).enumerate().find(|(_, value)| !value.is_finite()),
-            VectorType::F64 => doubles(self.bytes()).enumerate().find(|(_, value)| !value.is_finite()),
+    /// The place of the first element that is NaN or infinite.
+    fn first_not_finite(&self) -> Option<usize> {
+        match self.dtype {
+            VectorType::F32 => singles(self.bytes()).position(|value| !value.is_finite()),
+            VectorType::F64 => doubles(self.bytes()).position(|value| !value.is_finite()),
+            VectorType::I64 => None,
+        }
+    }
+
+    fn not_finite(&self, index: usize) -> NotFinite {
+        let value = match self.dtype {
+            VectorType::F32 => singles(self.bytes()).map(f64::from).nth(index),
+            VectorType::F64 => doubles(self.bytes()).nth(index),
             VectorType::I64 => None,
         };
-        found.map(|(index, value)| NotFinite { index, value: value.to_string() })
+        NotFinite { index, value: value.map_or_else(String::new, |value| value.to_string()) }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::exit::Lost;
-use crate::generation::Phase;
+use crate::generation::{Phase, Unavailable};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::queue::Queue;
@@ -47,6 +47,8 @@ pub(crate) struct Pending {
     pub(crate) request: Request,
     pub(crate) hold: Hold,
     pub(crate) deadline: Instant,
+    /// When it began to wait.
+    pub(crate) since: Instant,
     pub(crate) respond: oneshot::Sender<Result<Answered, Failed>>,
 }
 
@@ -56,6 +58,8 @@ pub(crate) struct Answered {
     pub(crate) vector: Result<Vector<Bytes>, CallError>,
     pub(crate) version: Option<Version>,
     pub(crate) batch_size: usize,
+    /// How long the request waited for its worker.
+    pub(crate) waited: Duration,
 }
 
 /// Why there is no answer.
@@ -63,18 +67,8 @@ pub(crate) struct Answered {
 pub(crate) enum Failed {
     Lost(Lost),
     DeadlinePassed,
-    NoWorker(String),
+    NoWorker(Unavailable),
     ShuttingDown,
-}
-
-impl Work {
-    /// Whether somebody still waits for it.
-    pub(crate) fn is_wanted(&self) -> bool {
-        match self {
-            Self::Output(pending) => !pending.respond.is_closed(),
-            Self::Job(job) => !job.respond.is_closed(),
-        }
-    }
 }
 
 impl Pending {
@@ -109,14 +103,16 @@ pub(crate) async fn gather(
     let mut batch = Vec::with_capacity(1);
     keep_wanted(first, &mut batch);
     let patience = Instant::now() + limits.max_wait;
+    let current = phases.clone();
+    let fits = |work: &Work| is_output(work) && *current.borrow() == Phase::Serving;
     while batch.len() < limits.max_batch {
         let next = if limits.max_wait.is_zero() {
-            queue.pop_if(is_output)
+            queue.pop_if(fits)
         } else {
             tokio::select! {
                 biased;
                 Ok(()) = phases.changed() => None,
-                next = tokio::time::timeout_at(patience, queue.pop_when(is_output)) => next.unwrap_or(None),
+                next = tokio::time::timeout_at(patience, queue.pop_when(fits)) => next.unwrap_or(None),
             }
         };
         match next {
@@ -150,7 +146,8 @@ mod tests {
     fn pending(name: &str, left: Duration) -> (Pending, oneshot::Receiver<Result<Answered, Failed>>) {
         let (respond, response) = oneshot::channel();
         let request = Request { request_id: name.to_owned(), files: Vec::new(), params: JsonObject::new() };
-        (Pending { request, hold: Box::new(()), deadline: Instant::now() + left, respond }, response)
+        let since = Instant::now();
+        (Pending { request, hold: Box::new(()), deadline: since + left, since, respond }, response)
     }
 
     fn serving() -> watch::Receiver<Phase> {
@@ -167,7 +164,7 @@ mod tests {
         let mut waiting = Vec::new();
         for name in ["b", "c", "d"] {
             let (pending, response) = pending(name, Duration::from_secs(9));
-            assert!(queue.push(Work::Output(pending), Work::is_wanted).is_ok());
+            assert!(queue.push(Work::Output(pending)).is_ok());
             waiting.push(response);
         }
         let (first, _response) = pending("a", Duration::from_secs(9));
@@ -180,7 +177,7 @@ mod tests {
         let queue = Queue::new(10);
         let (late, late_response) = pending("late", Duration::ZERO);
         let (gone, _) = pending("gone", Duration::from_secs(9));
-        assert!(queue.push(Work::Output(gone), Work::is_wanted).is_ok());
+        assert!(queue.push(Work::Output(gone)).is_ok());
         assert!(gather(late, &queue, LIMITS, &mut serving()).await.is_empty());
         assert!(matches!(late_response.await, Ok(Err(Failed::DeadlinePassed))));
     }

@@ -25,27 +25,30 @@ pub(crate) async fn answer(
         return Ok(());
     }
     // Counted from here: a request that has waited long does not make its worker a late one.
-    let deadline = Instant::now() + shared.settings.timeout;
+    let begin = Instant::now();
+    let deadline = begin + shared.settings.timeout;
     let batch_size = batch.len();
     let mut requests = Vec::with_capacity(batch_size);
     let (waiting, holds): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .map(|pending| {
             requests.push(pending.request);
-            (pending.respond, pending.hold)
+            ((pending.respond, begin.saturating_duration_since(pending.since)), pending.hold)
         })
         .unzip();
+    let call = shared.pace.begin(begin);
     let answered = worker.output(requests, deadline, &*shared.host).await;
     // Before anybody hears of it, so that whoever does finds nothing left behind.
     drop(holds);
     // A client that has gone does not hear its answer.
     match answered {
         Ok(vectors) => {
+            call.answered(batch_size, Instant::now());
             wear.note(batch_size as u64, vectors.iter().all(Result::is_err));
             let version = generation.version();
-            for (respond, vector) in waiting.into_iter().zip(vectors) {
+            for ((respond, waited), vector) in waiting.into_iter().zip(vectors) {
                 let vector = vector.and_then(|vector| refuse_huge(vector, shared.settings.max_output_bytes));
-                let _ = respond.send(Ok(Answered { vector, version, batch_size }));
+                let _ = respond.send(Ok(Answered { vector, version, batch_size, waited }));
             }
             Ok(())
         }
@@ -54,7 +57,7 @@ pub(crate) async fn answer(
                 Exit::DeadlinePassed => Failed::DeadlinePassed,
                 _ => Failed::Lost(lost.clone()),
             };
-            for respond in waiting {
+            for (respond, _) in waiting {
                 let _ = respond.send(Err(failed.clone()));
             }
             Err(lost)

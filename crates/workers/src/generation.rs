@@ -7,7 +7,7 @@ use dunnage_protocol::{Artifact, Functions};
 use dunnage_types::Version;
 use tokio::sync::watch;
 
-use crate::exit::Lost;
+use crate::exit::{Lost, Reason};
 
 /// What the workers of a generation do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub(crate) enum Phase {
     Retired,
 }
 
+/// Why there is no worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// In a word that anybody may hear.
+    pub reason: Reason,
+    /// In full. For operators: it may hold paths and what the script has printed last.
+    pub detail: String,
+}
+
 /// The state that the slots of one generation share.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -27,7 +36,7 @@ pub(crate) struct Generation {
     phase: watch::Sender<Phase>,
     ready: AtomicUsize,
     report: watch::Sender<Report>,
-    last_error: Mutex<Option<String>>,
+    last_error: Mutex<Option<Unavailable>>,
     last_loss: Mutex<Option<String>>,
 }
 
@@ -87,6 +96,10 @@ impl Generation {
         self.phase.send_replace(phase);
     }
 
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
     pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
@@ -104,7 +117,7 @@ impl Generation {
     }
 
     /// Why the newest start failed, unless a worker has been loaded since.
-    pub(crate) fn last_error(&self) -> Option<String> {
+    pub(crate) fn last_error(&self) -> Option<Unavailable> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -125,16 +138,16 @@ impl Generation {
         Ready(self)
     }
 
-    pub(crate) fn worker_failed(&self, error: String) {
-        self.set_last_error(Some(error.clone()));
-        self.report.send_modify(|report| report.failure = Some(error));
+    pub(crate) fn worker_failed(&self, error: Unavailable) {
+        self.report.send_modify(|report| report.failure = Some(error.detail.clone()));
+        self.set_last_error(Some(error));
     }
 
     pub(crate) fn note_loss(&self, lost: &Lost) {
         *self.last_loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost.to_string());
     }
 
-    fn set_last_error(&self, error: Option<String>) {
+    fn set_last_error(&self, error: Option<Unavailable>) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 }

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct ServerMark(String);
 
 /// Marks one worker and all it starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct WorkerMark(String);
 
 impl ServerMark {
@@ -39,6 +39,15 @@ impl ServerMark {
 
     pub(crate) fn worker(&self, number: u64) -> WorkerMark {
         WorkerMark(format!("{}-{number}", self.0))
+    }
+
+    /// The worker that a process belongs to, if it is one of this server's.
+    pub(crate) fn worker_of(&self, pid: Pid) -> Option<WorkerMark> {
+        let variable = format!("{VARIABLE}=");
+        let environment = environment(pid);
+        let mut entries = environment.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+        let mark = entries.find_map(|entry| entry.strip_prefix(&variable))?;
+        mark.strip_prefix(&self.0)?.starts_with('-').then(|| WorkerMark(mark.to_owned()))
     }
 
     /// Kills every process that bears the mark of one of the server's workers, and returns how many there were.
@@ -91,8 +100,11 @@ fn kill_if(pid: Pid, is_marked: &dyn Fn(&[u8]) -> bool) -> bool {
 
 /// Whether the environment that a process began with is marked. One that has ended has none, and others' cannot be read.
 fn bears(pid: Pid, is_marked: &dyn Fn(&[u8]) -> bool) -> bool {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(is_marked)
+    environment(pid).split(|byte| *byte == 0).any(is_marked)
+}
+
+fn environment(pid: Pid) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
 /// Every process there is, but this one.
@@ -125,6 +137,9 @@ mod tests {
         let (one, eleven, other) = (server.worker(1), server.worker(11), ServerMark::random().worker(1));
         let (mut of_eleven, mut of_other) = (sleeper(&eleven), sleeper(&other));
         let of_one = [sleeper(&one), sleeper(&one)];
+        let workers = of_one.each_ref().map(|child| server.worker_of(Pid::from_child(child)));
+        assert_eq!(workers, [Some(one.clone()), Some(one.clone())]);
+        assert_eq!(server.worker_of(Pid::from_child(&of_other)), None);
         assert_eq!(one.kill_all(), 2);
         assert_eq!(of_one.map(signal_of), [Some(9), Some(9)]);
         assert!(of_eleven.try_wait().unwrap().is_none() && of_other.try_wait().unwrap().is_none());

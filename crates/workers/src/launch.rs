@@ -17,6 +17,7 @@ use crate::kin::{ServerMark, WorkerMark};
 use crate::oom::OomKills;
 use crate::program::Runtime;
 use crate::scratch::{Scratch, WorkerScratch};
+use crate::shared_memory::SharedMemory;
 use crate::sys;
 
 /// What a worker does not get to see of the server's environment: its configuration and its credentials.
@@ -37,6 +38,7 @@ pub struct Launcher {
 struct Shared {
     mark: ServerMark,
     scratch: Scratch,
+    shared_memory: SharedMemory,
     family: Family,
     oom_kills: Arc<OomKills>,
     started: AtomicU64,
@@ -56,6 +58,7 @@ struct Request {
 pub(crate) struct Belongings {
     pub(crate) mark: WorkerMark,
     pub(crate) scratch: WorkerScratch,
+    pub(crate) shared_memory: SharedMemory,
     pub(crate) family: Family,
     pub(crate) oom_kills: Arc<OomKills>,
 }
@@ -91,9 +94,11 @@ impl Launcher {
                 std::thread::park();
             }
         })?;
+        let (mark, scratch) = (ServerMark::random(), Scratch::make()?);
         let shared = Shared {
-            mark: ServerMark::random(),
-            scratch: Scratch::make()?,
+            shared_memory: SharedMemory::watch(mark.clone(), scratch.notes()?),
+            mark,
+            scratch,
             family: Family::default(),
             oom_kills: Arc::new(OomKills::watch()),
             started: AtomicU64::new(0),
@@ -121,6 +126,7 @@ impl Launcher {
         let finishing = tokio::task::spawn_blocking(move || {
             launcher.shared.mark.kill_all();
             launcher.shared.family.end_orphans();
+            launcher.shared.shared_memory.clear_all();
             drop(launcher.guard().take());
         });
         if let Err(error) = finishing.await {
@@ -137,11 +143,12 @@ impl Launcher {
     }
 
     fn belongings(&self) -> io::Result<Belongings> {
-        let Shared { mark, scratch, family, oom_kills, started, .. } = &*self.shared;
+        let Shared { mark, scratch, shared_memory, family, oom_kills, started, .. } = &*self.shared;
         let number = started.fetch_add(1, Ordering::Relaxed);
         Ok(Belongings {
             mark: mark.worker(number),
             scratch: scratch.worker(number)?,
+            shared_memory: shared_memory.clone(),
             family: family.clone(),
             oom_kills: Arc::clone(oom_kills),
         })
@@ -183,4 +190,5 @@ fn discard(Launched { mut child, belongings, .. }: Launched) {
     let _ = child.wait();
     belongings.family.forget(Pid::from_child(&child));
     belongings.mark.kill_all();
+    belongings.shared_memory.clear(&belongings.mark);
 }

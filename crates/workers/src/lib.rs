@@ -4,6 +4,7 @@
 //! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
 //! What a script asks of the server while it runs is answered by a [`Host`].
 
+mod admission;
 mod allowance;
 mod answer;
 mod batch;
@@ -22,21 +23,24 @@ mod launch;
 mod lines;
 mod losses;
 mod oom;
+mod pace;
 mod pool;
 mod process;
 mod program;
 mod queue;
 mod scratch;
 mod shared;
+mod shared_memory;
 mod slot;
 mod successor;
 mod sys;
 mod wear;
 mod worker;
 
+pub use admission::{Refusal, RefusalCause};
 pub use batch::Hold;
 pub use exit::{Exit, Lost, Reason};
-pub use generation::Standby;
+pub use generation::{Standby, Unavailable};
 pub use guard::stand_guard;
 pub use host::{Host, Line};
 pub use interrupt::Interrupt;

@@ -11,13 +11,15 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::admission::{Place, Refusal, RefusalCause, Refusals};
 use crate::batch::{Answered, Failed, Hold, Pending, PendingJob, Work};
 use crate::exit::{Lost, Reason};
-use crate::generation::{Generation, Phase, Standby};
+use crate::generation::{Generation, Phase, Standby, Unavailable};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
 use crate::launch::Launcher;
 use crate::losses::Losses;
+use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::shared::{PoolSettings, Shared};
 use crate::slot;
@@ -37,6 +39,8 @@ pub struct Served {
     pub version: Option<Version>,
     /// How many requests were answered together.
     pub batch_size: usize,
+    /// How long the request waited for a worker.
+    pub waited: Duration,
 }
 
 /// How the serving workers are doing.
@@ -53,7 +57,7 @@ pub struct PoolStatus {
     /// The script's functions, once a worker has loaded it.
     pub functions: Option<Functions>,
     /// Why the newest start failed, unless a worker has been loaded since.
-    pub last_error: Option<String>,
+    pub last_error: Option<Unavailable>,
     /// How the worker ended that was lost last.
     pub last_loss: Option<String>,
     /// How many serving workers have died since the server started.
@@ -61,6 +65,8 @@ pub struct PoolStatus {
     /// How many workers have died since then, and how many could not be started, by reason; those noted with
     /// [`Pool::note_loss`] too.
     pub losses_by_reason: Vec<(Reason, u64)>,
+    /// How many requests were refused because too many waited.
+    pub refusals: Vec<(RefusalCause, u64)>,
 }
 
 impl Pool {
@@ -85,6 +91,8 @@ impl Pool {
             launcher,
             host,
             queue,
+            pace: Pace::default(),
+            refusals: Refusals::default(),
             serving: RwLock::new(Generation::new(None, Phase::Serving)),
             slots: tokio::sync::Mutex::new(JoinSet::new()),
             begun: AtomicBool::new(false),
@@ -112,9 +120,21 @@ impl Pool {
     /// Refuses requests for `reason` for as long as no worker has been started. Nothing happens if one has.
     pub fn refuse(&self, reason: &str) {
         if !self.has_begun() {
-            self.shared.serving().worker_failed(reason.to_owned());
-            self.shared.refuse_waiting(reason);
+            let unavailable = Unavailable { reason: Reason::LoadFailed, detail: reason.to_owned() };
+            self.shared.refuse_waiting(&unavailable);
+            self.shared.serving().worker_failed(unavailable);
         }
+    }
+
+    /// Refuses what cannot be answered by `deadline`, so that it costs nothing more. Whoever passes has no place yet, and may still be
+    /// refused by [`Pool::output`].
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Refused`] or [`OutputError::NoWorker`], at once.
+    pub fn admit(&self, deadline: Instant) -> Result<(), OutputError> {
+        self.refuse_if_hopeless()?;
+        Ok(self.shared.admit(deadline)?)
     }
 
     /// Has a worker answer `request`. `hold` is dropped when the answer is there, or when no worker will look at the request any more:
@@ -124,12 +144,14 @@ impl Pool {
     ///
     /// [`OutputError`], within `deadline` at the latest.
     pub async fn output(&self, request: Request, hold: Hold, deadline: Instant) -> Result<Served, OutputError> {
-        self.refuse_if_hopeless()?;
+        self.admit(deadline)?;
         let (respond, response) = oneshot::channel();
-        let pending = Pending { request, hold, deadline, respond };
-        self.shared.queue.push(Work::Output(pending), Work::is_wanted).map_err(|_| OutputError::QueueFull)?;
+        let pending = Pending { request, hold, deadline, since: Instant::now(), respond };
+        let _place = Place::take(&self.shared.queue, Work::Output(pending)).ok_or_else(|| self.shared.refuse_for_want_of_room())?;
         match tokio::time::timeout_at(deadline, response).await {
-            Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size }))) => Ok(Served { vector, version, batch_size }),
+            Ok(Ok(Ok(Answered { vector: Ok(vector), version, batch_size, waited }))) => {
+                Ok(Served { vector, version, batch_size, waited })
+            }
             Ok(Ok(Ok(Answered { vector: Err(error), .. }))) => Err(OutputError::Script(error)),
             Ok(Ok(Err(Failed::Lost(lost)))) => Err(OutputError::Lost(lost)),
             Ok(Ok(Err(Failed::NoWorker(reason)))) => Err(OutputError::NoWorker(reason)),
@@ -157,7 +179,7 @@ impl Pool {
         let taken_up = Arc::new(AtomicBool::new(false));
         let given_up = give_up(interrupt.clone(), Arc::clone(&taken_up));
         let job = PendingJob { run, timeout, host, interrupt, cancel_grace, taken_up, respond };
-        self.shared.queue.push(Work::Job(Box::new(job)), Work::is_wanted).map_err(|_| JobLost::NotStarted)?;
+        let _place = Place::take(&self.shared.queue, Work::Job(Box::new(job))).ok_or(JobLost::NotStarted)?;
         tokio::select! {
             biased;
             outcome = response => Ok(outcome.map_err(|_| JobLost::NotStarted)??),
@@ -197,6 +219,8 @@ impl Pool {
         commit: impl Future<Output = Result<T, E>>,
     ) -> Result<T, (Standby, E)> {
         let mut pause = Pause::of(self.shared.serving());
+        // Whoever was about to take a request has taken it by then: one that was there before the commit.
+        self.shared.queue.settle();
         let committed = match commit.await {
             Ok(committed) => committed,
             Err(error) => return Err((standby, error)),
@@ -223,6 +247,7 @@ impl Pool {
             last_loss: generation.last_loss(),
             losses: self.shared.serving_losses.load(Ordering::Relaxed),
             losses_by_reason: self.shared.losses.by_reason(),
+            refusals: self.shared.refusals.by_cause(),
         }
     }
 
@@ -321,11 +346,11 @@ pub enum OutputError {
     #[error("the request was not answered in time")]
     DeadlinePassed,
     /// Too many requests wait already.
-    #[error("too many requests are waiting")]
-    QueueFull,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// No worker is there to answer it, for this reason.
-    #[error("no worker is ready: {0}")]
-    NoWorker(String),
+    #[error("no worker is ready: {}", .0.detail)]
+    NoWorker(Unavailable),
     /// The server is about to end.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -35,13 +35,14 @@ struct Remains {
 impl Remains {
     /// Reaps the child, kills what it has left behind, and removes its files. Waits for all of it.
     fn clear(mut self) -> io::Result<ExitStatus> {
-        let Belongings { mark, family, .. } = &self.belongings;
+        let Belongings { mark, family, shared_memory, .. } = &self.belongings;
         let status = self.child.wait();
         family.forget(Pid::from_child(&self.child));
         match mark.kill_all() {
             0 => {}
             killed => tracing::info!(killed, "a worker had left processes of its own behind; they were killed"),
         }
+        shared_memory.clear(mark);
         status
     }
 }

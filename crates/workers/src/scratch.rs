@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use crate::shared_memory;
+
 /// How the folders of servers are called.
 const PREFIX: &str = "dunnage-";
 /// Within a server's folder: locked for as long as the server lives, whatever ends it.
 const LOCK: &str = "lock";
+/// Within a server's folder: what shared memory its workers have made.
+const NOTES: &str = "shared-memory";
 
 /// The folder of one server below the system's folder for temporary files. It is removed when it is dropped; one that a killed server
 /// has left is removed by the next one that starts.
@@ -46,6 +50,11 @@ impl Scratch {
         Ok(Self { folder, _lock: lock })
     }
 
+    /// A file for notes on shared memory, by which the next server finds what this one leaves if it is killed.
+    pub(crate) fn notes(&self) -> io::Result<File> {
+        File::create_new(self.folder.path().join(NOTES))
+    }
+
     pub(crate) fn worker(&self, number: u64) -> io::Result<WorkerScratch> {
         let path = self.folder.path().join(number.to_string());
         fs::DirBuilder::new().mode(0o700).create(&path)?;
@@ -74,10 +83,11 @@ fn sweep(parent: &Path) {
         let is_named_so = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
         // Of a link, these are those of the link itself.
         let is_ours = is_named_so && entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user);
-        if is_ours
-            && is_left(&entry.path())
-            && let Err(error) = remove(&entry.path())
-        {
+        if !is_ours || !is_left(&entry.path()) {
+            continue;
+        }
+        shared_memory::sweep(&entry.path().join(NOTES));
+        if let Err(error) = remove(&entry.path()) {
             tracing::warn!(%error, folder = %entry.path().display(), "the temporary files of an earlier server cannot be removed");
         }
     }

@@ -9,12 +9,14 @@ use dunnage_types::{ServiceName, WorkerId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::admission::Refusals;
 use crate::batch::{Failed, Work};
 use crate::exit::Lost;
-use crate::generation::Generation;
+use crate::generation::{Generation, Unavailable};
 use crate::host::Host;
 use crate::launch::Launcher;
 use crate::losses::Losses;
+use crate::pace::Pace;
 use crate::program::Runtime;
 use crate::queue::Queue;
 use crate::wear::Recycling;
@@ -41,6 +43,8 @@ pub struct PoolSettings {
     pub timeout: Duration,
     /// How many requests may wait for a worker.
     pub max_queue: usize,
+    /// For how long a request may be expected to wait for a worker; zero for as long as its deadline allows.
+    pub max_queue_wait: Duration,
     /// How long the script may take to load.
     pub load_timeout: Duration,
     /// After what a worker is replaced though it has not died.
@@ -55,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) launcher: Launcher,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) queue: Queue<Work>,
+    pub(crate) pace: Pace,
+    pub(crate) refusals: Refusals,
     pub(crate) serving: RwLock<Arc<Generation>>,
     pub(crate) slots: tokio::sync::Mutex<JoinSet<()>>,
     /// Whether slots have been started.
@@ -90,11 +96,11 @@ impl Shared {
     }
 
     /// Answers everybody who waits for a worker that there will be none soon.
-    pub(crate) fn refuse_waiting(&self, reason: &str) {
+    pub(crate) fn refuse_waiting(&self, unavailable: &Unavailable) {
         for work in self.queue.drain() {
             // A client that has gone does not hear it; a job's end is noticed by its dropped sender.
             if let Work::Output(pending) = work {
-                let _ = pending.respond.send(Err(Failed::NoWorker(reason.to_owned())));
+                let _ = pending.respond.send(Err(Failed::NoWorker(unavailable.clone())));
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::batch::{self, BatchLimits, Work};
 use crate::calls;
 use crate::exit::Lost;
-use crate::generation::{Generation, Phase};
+use crate::generation::{Generation, Phase, Unavailable};
 use crate::shared::Shared;
 use crate::successor::Succession;
 use crate::wear::Wear;
@@ -91,9 +91,10 @@ impl Slot {
 
     fn note_failed_start(&mut self, error: &StartError) {
         self.shared.note_failed_start(error);
-        self.generation.worker_failed(error.to_string());
+        let unavailable = Unavailable { reason: error.reason(), detail: error.to_string() };
+        self.generation.worker_failed(unavailable.clone());
         if *self.phases.borrow() == Phase::Serving && self.generation.ready() == 0 {
-            self.shared.refuse_waiting(&error.to_string());
+            self.shared.refuse_waiting(&unavailable);
         }
         self.failures += 1;
     }
@@ -138,7 +139,7 @@ impl Slot {
                         wear = Wear::new(self.shared.settings.recycling);
                     }
                 }
-                work = self.shared.queue.pop(), if phase == Phase::Serving => {
+                work = self.shared.queue.pop(|| self.generation.is_serving()), if phase == Phase::Serving => {
                     if let Err(lost) = self.work(&mut worker, &mut wear, work).await {
                         return Some(lost);
                     }

@@ -31,7 +31,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Worker {
     channel: Channel,
     started: Started,
-    last_call: u64,
 }
 
 /// What a worker said of itself while it started.
@@ -109,7 +108,7 @@ impl Worker {
         deadline: Instant,
         host: &dyn Host,
     ) -> Result<Vec<Result<Vector<Bytes>, CallError>>, Lost> {
-        let call = self.next_call();
+        let call = next_call();
         let count = requests.len();
         let message = ToWorker::Output(Output { call, deadline: Some(unix_seconds(deadline)), requests });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: None };
@@ -141,7 +140,7 @@ impl Worker {
     ) -> Result<Outcome, Lost> {
         // A wish that was there before the call began counts too.
         interrupt.mark_changed();
-        let call = self.next_call();
+        let call = next_call();
         let message = ToWorker::Run(Run { call, deadline: Some(unix_seconds(deadline)), ..run });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: Some((interrupt, cancel_grace)) };
         match self.channel.call(&message, terms).await {
@@ -194,7 +193,7 @@ impl Worker {
             lines: Lines::new(stdout.into(), stderr.into()).map_err(cannot_start)?,
             host,
         };
-        Ok(Self { channel, started: Started { hello, functions: Functions::default(), load_time: Duration::ZERO }, last_call: 0 })
+        Ok(Self { channel, started: Started { hello, functions: Functions::default(), load_time: Duration::ZERO } })
     }
 
     async fn greet(&mut self, deadline: Instant) -> Result<(), StartError> {
@@ -239,11 +238,12 @@ impl Worker {
         let host = Arc::clone(&self.channel.host);
         StartError::Lost { lost: self.channel.lose(Some(unexpected(message)), &*host).await }
     }
+}
 
-    fn next_call(&mut self) -> CallId {
-        self.last_call += 1;
-        CallId(self.last_call)
-    }
+/// A number that cannot be guessed: an answer that is sent before its call has come fits none. Languages that know no integers but
+/// those in floating-point numbers can hold it.
+fn next_call() -> CallId {
+    CallId(rand::random_range(1..1 << 53))
 }
 
 /// Whether these are the answers to so many requests of this call, and no others.

@@ -196,6 +196,7 @@ impl Settings {
                 max_batch: workers.max_batch,
                 max_wait: workers.max_wait,
                 max_queue: workers.max_queue,
+                max_queue_wait: workers.max_queue_wait,
                 timeout: workers.timeout,
                 load_timeout: workers.load_timeout,
                 recycling: workers.recycling.config(),

@@ -126,6 +126,9 @@ pub(crate) struct WorkerSettings {
     /// How many requests may wait for a worker
     #[arg(long, env = "DUNNAGE_MAX_QUEUE", value_name = "COUNT", default_value_t = 1024)]
     pub(crate) max_queue: usize,
+    /// Refuse requests that would wait longer for a worker, once 16 wait for each; 0s leaves it to `--timeout`
+    #[arg(long, env = "DUNNAGE_MAX_QUEUE_WAIT", value_name = "TIME", default_value = "2s", value_parser = value::duration)]
+    pub(crate) max_queue_wait: Duration,
     /// How long a client waits for an answer at most, and a worker may be at one call before it is killed
     #[arg(long, env = "DUNNAGE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = value::duration)]
     pub(crate) timeout: Duration,

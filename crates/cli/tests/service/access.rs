@@ -16,7 +16,11 @@ use serde_json::{Value, json};
 
 use crate::listener::Listener;
 
-in_both_languages!(a_traceback_is_shown_to_tokens_with_the_scope_only, why_a_script_cannot_be_loaded_is_not_told_to_strangers,);
+in_both_languages!(
+    a_traceback_is_shown_to_tokens_with_the_scope_only,
+    the_last_words_of_a_worker_are_told_to_those_who_may_train,
+    why_a_script_cannot_be_loaded_is_not_told_to_strangers,
+);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Loopback by a name that does not look like it, so that a service is open to others without being so.
@@ -278,6 +282,26 @@ fn a_traceback_is_shown_to_tokens_with_the_scope_only(language: Language) {
     assert!(log.json()["next"].as_u64() > Some(0), "the place in the log is told all the same: {log}");
 }
 
+fn the_last_words_of_a_worker_are_told_to_those_who_may_train(language: Language) {
+    let dies = match language {
+        Language::Python => "import os\nos.write(2, b'cannot read /srv/hidden/key\\n')\nos.abort()\n",
+        Language::Lua => {
+            "io.stderr:write('cannot read /srv/hidden/key\\n')\n\
+             local ffi = require('ffi')\nffi.cdef('void abort(void);')\nffi.C.abort()\n"
+        }
+    };
+    let setup = Setup::inline(language, "model", dies).environment("DUNNAGE_TOKENS", &all_tokens());
+    let service = setup.launch();
+    let ready = |token: &str| Request::new("GET", "/healthz/ready").token(token);
+    let told = |request: &Request| service.send(request).expect_problem(503, "worker_unavailable");
+    let in_full = || told(&ready(TRAIN)).contains("signal 6 (abort): cannot read /srv/hidden/key").then_some(());
+    eventually("who may train is told in full", PATIENCE, in_full);
+    let output = Request::new("POST", "/output").json(&setup.body(json!({}))).token(INFER);
+    for outline in [told(&output), told(&ready(INFER)), told(&Request::new("GET", "/healthz/ready"))] {
+        assert!(outline.contains("`abort`") && !outline.contains("hidden"), "{outline}");
+    }
+}
+
 fn why_a_script_cannot_be_loaded_is_not_told_to_strangers(language: Language) {
     let broken = match language {
         Language::Python => "raise RuntimeError('/srv/hidden/weights.bin')\n",
@@ -291,9 +315,10 @@ fn why_a_script_cannot_be_loaded_is_not_told_to_strangers(language: Language) {
     let ready = || Request::new("GET", "/healthz/ready");
     let setup = Setup::inline(language, "model", broken).environment("DUNNAGE_TOKENS", &all_tokens());
     let service = setup.launch();
-    eventually("the reason is told", PATIENCE, || tells(&service, &ready().token(INFER)).then_some(()));
-    for stranger in [ready(), ready().token(WRONG), Request::new("GET", "/healthz/startup")] {
+    eventually("the reason is told", PATIENCE, || tells(&service, &ready().token(TRAIN)).then_some(()));
+    for stranger in [ready(), ready().token(WRONG), ready().token(INFER), Request::new("GET", "/healthz/startup")] {
         assert!(!tells(&service, &stranger), "{stranger:?}");
+        assert!(service.send(&stranger).text().contains("`load_failed`"), "{stranger:?}");
     }
     drop(service);
 

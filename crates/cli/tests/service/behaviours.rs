@@ -32,7 +32,12 @@ fn endings(language: Language) -> Vec<(&'static str, &'static str, &'static str)
         ("deaf", "deadline_exceeded", ""),
     ];
     let by_language: &[_] = match language {
-        Language::Python => &[("exit", "script_error", "SystemExit"), ("interrupt", "script_error", "KeyboardInterrupt")],
+        Language::Python => &[
+            ("exit", "script_error", "SystemExit"),
+            ("raise_exit", "script_error", "SystemExit"),
+            ("interrupt", "script_error", "KeyboardInterrupt"),
+            ("handled", "worker_crashed", "signal 11 (segmentation fault)"),
+        ],
         Language::Lua => &[("exit", "worker_crashed", "exited with code 0")],
     };
     ended.iter().chain(by_language).copied().collect()
@@ -204,7 +209,8 @@ fn every_answer_is_its_own_while_workers_crash_and_hang(language: Language) {
                 answers += 1;
                 assert_eq!(vector(&response), [f64::from(number)], "an answer to another's request");
             }
-            status => assert!(matches!(status, 502 | 504), "{status}: {}", response.text()),
+            // With a second for each, and workers that hang, some can be told at once that they would be late.
+            status => assert!(matches!(status, 502..=504), "{status}: {}", response.text()),
         }
     }
     assert!(answers >= 20, "{answers} of 96");

@@ -7,7 +7,7 @@ use std::process::Command;
 use dunnage_testing::mutant::{Change, breed};
 use dunnage_testing::setup::BINARY_UNDER_TEST;
 
-/// Which mutants run: `all`, or those whose number in the table is this. Without it, it is only seen to that the changes can still be
+/// Which mutants run: `all`, or those whose numbers in the table are these, with commas between. Without it, it is only seen to that the changes can still be
 /// made and that there are such tests.
 const RUN: &str = "DUNNAGE_MUTATIONS";
 
@@ -18,7 +18,7 @@ struct Mutation {
     noticed_by: &'static [&'static str],
 }
 
-const MUTATIONS: [Mutation; 16] = [
+const MUTATIONS: [Mutation; 26] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
@@ -30,7 +30,7 @@ const MUTATIONS: [Mutation; 16] = [
     Mutation {
         why: "any answer is taken for the one that is due",
         change: Change::ReturnsOne("dunnage_workers::worker::answers"),
-        noticed_by: &["behaviours::answers_too_many_reach_no_other_request"],
+        noticed_by: &["behaviours::answers_too_many_reach_no_other_request", "rogues::an_answer_that_is_made_up_is_not_believed"],
     },
     Mutation {
         why: "kills for want of memory are not looked up",
@@ -93,14 +93,64 @@ const MUTATIONS: [Mutation; 16] = [
         noticed_by: &["remains::what_a_killed_server_leaves_in_the_temporary_folder_is_swept"],
     },
     Mutation {
-        why: "requests that nobody waits for are answered",
-        change: Change::ReturnsOne("dunnage_workers::batch::Pending::is_wanted"),
-        noticed_by: &["confines::requests_whose_clients_have_gone_reach_no_worker"],
+        why: "requests stay in the queue when their clients have gone",
+        change: Change::ReturnsZero("<dunnage_workers::admission::Place as core::ops::drop::Drop>::drop"),
+        noticed_by: &["overload::requests_whose_clients_hang_up_leave_their_places_at_once"],
     },
     Mutation {
         why: "workers inherit what the server has inherited",
         change: Change::ReturnsZero("dunnage_workers::sys::withhold_inherited"),
         noticed_by: &["confines::a_worker_has_no_descriptor_but_its_own"],
+    },
+    Mutation {
+        why: "no attempt is the last one",
+        change: Change::ReturnsZero("dunnage_store::sqlite::jobs::attempt::Held::is_last_attempt"),
+        noticed_by: &["crashes::a_job_whose_worker_always_dies_ends_after_its_attempts"],
+    },
+    Mutation {
+        why: "the numbers of calls can be guessed",
+        change: Change::ReturnsOne("dunnage_workers::worker::next_call"),
+        noticed_by: &["rogues::an_answer_that_is_made_up_is_not_believed"],
+    },
+    Mutation {
+        why: "lost workers are not counted",
+        change: Change::ReturnsZero("dunnage_workers::losses::Losses::note"),
+        noticed_by: &["flights::a_crash_costs_its_own_request_of_twenty_in_flight"],
+    },
+    Mutation {
+        why: "requests are not answered together",
+        change: Change::ReturnsZero("dunnage_workers::batch::is_output"),
+        noticed_by: &["flights::a_crash_costs_its_own_batch_and_no_other"],
+    },
+    Mutation {
+        why: "a server that ends says that it is ready",
+        change: Change::ReturnsZero("dunnage_server::app::App::is_stopping"),
+        noticed_by: &["flights::a_told_end_answers_what_is_in_flight_and_hands_jobs_back"],
+    },
+    Mutation {
+        why: "numbers that JSON cannot say are passed on",
+        change: Change::ReturnsZero("dunnage_types::vector::Vector<Bytes>::first_not_finite"),
+        noticed_by: &["outputs::an_output_that_is_no_vector_of_numbers_is_refused"],
+    },
+    Mutation {
+        why: "requests may wait however long",
+        change: Change::ReturnsZero("dunnage_workers::admission::is_too_long"),
+        noticed_by: &["overload::a_script_that_waits_is_used_to_capacity_under_three_times_its_load"],
+    },
+    Mutation {
+        why: "requests wait that cannot be answered in time",
+        change: Change::ReturnsZero("dunnage_workers::admission::is_too_late"),
+        noticed_by: &["overload::what_cannot_be_answered_in_time_is_refused_at_once"],
+    },
+    Mutation {
+        why: "shared memory stays",
+        change: Change::ReturnsZero("dunnage_workers::shared_memory::SharedMemory::clear"),
+        noticed_by: &["remains::shared_memory_goes_with_its_worker"],
+    },
+    Mutation {
+        why: "any token shows why a script cannot be loaded",
+        change: Change::ReturnsOne("dunnage_server::access::sight_with"),
+        noticed_by: &["access::the_last_words_of_a_worker_are_told_to_those_who_may_train"],
     },
 ];
 
@@ -115,7 +165,7 @@ fn each_mutation_is_noticed_in_both_languages() {
         let mutant = breed(mutation.change, folder.path());
         for test in mutation.noticed_by.iter().flat_map(|test| in_each_language(test)) {
             assert!(exists(&test), "there is no test `{test}`");
-            if wanted != "all" && wanted != number.to_string() {
+            if wanted != "all" && !wanted.split(',').any(|wanted| wanted == number.to_string()) {
                 continue;
             }
             assert!(passes(&test, &unchanged), "`{test}` fails with a copy in which nothing was changed");
@@ -125,6 +175,24 @@ fn each_mutation_is_noticed_in_both_languages() {
         }
     }
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+}
+
+/// What is said to be tested, and how.
+const DOCUMENTED: &str = include_str!("../../../../docs/workers.md");
+
+#[test]
+fn every_test_and_change_that_is_documented_exists() {
+    let rows = DOCUMENTED.lines().skip_while(|line| *line != "## How this is held true").filter(|line| line.contains("::"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
+    assert!(rows.len() > 10, "the table was found");
+    for row in rows {
+        for test in row[1].split(", ").flat_map(|test| in_each_language(test.trim_matches('`'))) {
+            assert!(exists(&test), "there is no test `{test}`");
+        }
+        for why in row[2].split("; ").filter(|why| !why.is_empty()) {
+            assert!(MUTATIONS.iter().any(|mutation| mutation.why == why), "there is no change `{why}`");
+        }
+    }
 }
 
 /// `crashes::name` is two tests: `crashes::python::name` and `crashes::lua::name`.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 in_both_languages!(
     an_output_that_is_no_vector_of_numbers_is_refused,
+    numbers_come_out_as_they_went_in,
     an_error_in_the_script_shows_no_traceback_and_no_path,
     a_missing_function_is_told_at_once,
     an_error_in_a_job_ends_it_and_is_explained,
@@ -22,6 +23,38 @@ fn an_output_that_is_no_vector_of_numbers_is_refused(language: Language) {
         assert!(!refused.expect_problem(500, "bad_output").is_empty(), "{case}");
     }
     assert_eq!(service.output(&setup.body(json!({}))), [6.0]);
+}
+
+/// Where formats of numbers have their edges.
+const EDGES: [f64; 16] = [
+    0.0,
+    -0.0,
+    0.1,
+    -1.5,
+    1e21,
+    1e-7,
+    5e-324,
+    2.225_073_858_507_201e-308,
+    f64::MIN_POSITIVE,
+    f64::MAX,
+    f64::MIN,
+    f64::EPSILON,
+    9_007_199_254_740_993.0,
+    1.797_693_134_862_315_5e308,
+    0.300_000_000_000_000_04,
+    123_456_789.123_456_79,
+];
+
+fn numbers_come_out_as_they_went_in(language: Language) {
+    let setup = Setup::new(language, "calls");
+    let service = setup.start();
+    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let answered = service.output(&setup.body(json!({"case": "values", "values": EDGES})));
+    assert_eq!(bits(&answered), bits(&EDGES));
+    let singles = [0.1_f32, 1e-45, f32::MIN_POSITIVE, f32::MAX, f32::EPSILON, 16_777_217.0, -2.5e-8];
+    let response = service.post("/output", &setup.body(json!({"case": "floats", "values": singles})));
+    let shortest: Vec<String> = singles.iter().map(|value| serde_json::to_string(value).unwrap()).collect();
+    assert_eq!(response.text(), format!("{{\"outputVector\":[{}]}}", shortest.join(",")));
 }
 
 fn an_error_in_the_script_shows_no_traceback_and_no_path(language: Language) {

@@ -17,6 +17,8 @@ in_both_languages!(
     orphans_that_end_are_reaped,
     orphans_are_reaped_by_a_server_that_is_process_1,
     temporary_files_go_with_their_worker,
+    shared_memory_goes_with_its_worker,
+    shared_memory_that_a_killed_server_leaves_is_swept,
     what_a_killed_server_leaves_in_the_temporary_folder_is_swept,
 );
 
@@ -139,6 +141,77 @@ fn temporary_files_go_with_their_worker(language: Language) {
     assert_ne!(variable(service.workers()[0], "TMPDIR"), Some(first));
     service.terminate();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Names of shared memory that nobody else has. What bears them is removed in the end.
+struct Names(String);
+
+impl Names {
+    fn new(language: Language) -> Self {
+        Self(format!("dunnage-test-{:08x}-{}-", rand::random::<u32>(), language.extension()))
+    }
+
+    fn name(&self, number: u32) -> String {
+        format!("{}{number}", self.0)
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        Path::new("/dev/shm").join(self.name(number))
+    }
+
+    fn there(&self) -> Vec<String> {
+        let names = std::fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(&self.0)).collect()
+    }
+
+    /// Has a worker make shared memory, and waits until that is noticed.
+    fn make(&self, setup: &Setup, service: &Service, number: u32) {
+        service.output(&setup.body(json!({"share": self.name(number)})));
+        let name = self.name(number);
+        let is_noticed = || service.log().iter().any(|line| line.contains("has made shared memory") && line.contains(&name));
+        eventually("it is noticed", PATIENCE, || is_noticed().then_some(()));
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        self.there().iter().for_each(|name| std::fs::remove_file(Path::new("/dev/shm").join(name)).unwrap());
+    }
+}
+
+fn shared_memory_goes_with_its_worker(language: Language) {
+    let setup = Setup::new(language, "behaviours");
+    let (names, service) = (Names::new(language), setup.start());
+    let others = std::fs::File::create_new(names.path(100)).unwrap();
+    for number in 1..=10 {
+        names.make(&setup, &service, number);
+        match number % 2 {
+            0 => signal(service.workers()[0], "KILL"),
+            _ => drop(service.post("/output", &setup.body(json!({"case": "segfault"}))).expect_problem(502, "worker_crashed")),
+        }
+        eventually("only what others have made is there", PATIENCE, || (names.there() == [names.name(100)]).then_some(()));
+        service.output(&setup.body(json!({})));
+    }
+    names.make(&setup, &service, 11);
+    let held = std::fs::File::open(names.path(11)).unwrap();
+    service.post("/output", &setup.body(json!({"case": "abort"}))).expect_problem(502, "worker_crashed");
+    assert!(names.path(11).exists(), "somebody else holds it");
+    drop(held);
+    service.terminate();
+    assert_eq!(names.there(), [names.name(100)]);
+    drop(others);
+}
+
+fn shared_memory_that_a_killed_server_leaves_is_swept(language: Language) {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::new(language, "behaviours").environment("TMPDIR", folder.path().to_str().unwrap());
+    let (names, service) = (Names::new(language), setup.start());
+    names.make(&setup, &service, 21);
+    std::fs::write(names.path(22), "").unwrap();
+    service.kill(Duration::from_secs(3));
+    assert!(names.path(21).exists());
+    setup.start();
+    assert_eq!(names.there(), [names.name(22)]);
 }
 
 fn what_a_killed_server_leaves_in_the_temporary_folder_is_swept(language: Language) {

@@ -8,7 +8,7 @@ use dunnage_testing::language::{Language, in_both_languages};
 use dunnage_testing::setup::Setup;
 use serde_json::json;
 
-in_both_languages!(a_worker_sees_no_credential, a_worker_is_fenced_off);
+in_both_languages!(a_worker_sees_no_credential, the_guard_is_given_no_environment_at_all, a_worker_is_fenced_off);
 
 fn a_worker_sees_no_credential(language: Language) {
     let secrets = ["DUNNAGE_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD", "DATABASE_URL"];
@@ -23,6 +23,14 @@ fn a_worker_sees_no_credential(language: Language) {
         assert_eq!(environment.split('\0').filter(|entry| has_prefix(entry)).collect::<Vec<_>>(), [""; 0]);
         assert!(environment.contains("MODEL_SIZE=large"), "the rest is the script's to use");
     }
+}
+
+fn the_guard_is_given_no_environment_at_all(language: Language) {
+    let setup = Setup::new(language, "calls").environment("DUNNAGE_TOKEN", "hush").environment("OTHER_SECRET", "hush");
+    let service = setup.start();
+    let environment = std::fs::read(format!("/proc/{}/environ", service.guard())).unwrap();
+    assert_eq!(String::from_utf8_lossy(&environment), "");
+    assert!(!census::command_line(service.guard()).contains("hush"));
 }
 
 fn a_worker_is_fenced_off(language: Language) {

@@ -109,7 +109,7 @@ impl Access {
 
 fn sight_with(scopes: Scopes) -> Sight {
     let reads_jobs = scopes.allow(const { Scopes::of(&[Scope::Train]) });
-    if reads_jobs { Sight::Tracebacks } else { Sight::Reasons }
+    if reads_jobs { Sight::Tracebacks } else { Sight::Surface }
 }
 
 fn tokens(access: &AccessConfig) -> Result<Option<Reloaded<Tokens>>, AccessError> {

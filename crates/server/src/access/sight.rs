@@ -11,10 +11,11 @@ use crate::app::App;
 /// How much of the inside of a service its answers may show. More is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sight {
-    /// Codes and our own sentences, and what scripts say in their answers, progress and errors. For those nobody knows, unless they
-    /// are on this machine.
+    /// Codes and our own sentences, and what scripts say in their answers, progress and errors. For tokens without `train`, and for
+    /// those nobody knows, unless they are on this machine.
     Surface,
-    /// Also why scripts and versions could not be loaded, and whole logs of jobs. For this machine and all tokens.
+    /// Also why scripts and versions could not be loaded, with the last line a worker has printed, and whole logs of jobs. For this
+    /// machine, where there are no tokens.
     Reasons,
     /// Also tracebacks. For tokens with `train`.
     Tracebacks,

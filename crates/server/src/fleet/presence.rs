@@ -59,6 +59,7 @@ pub(crate) async fn announce(app: Arc<App>) {
 fn presence(app: &App) -> Presence {
     let status = app.pool.status();
     let ready = status.ready > 0;
+    let failure = status.last_error.filter(|_| !ready).map(|unavailable| unavailable.detail);
     let serving = status.version.filter(|_| ready);
-    Presence { serving, ready, error: app.presence.error().or(status.last_error.filter(|_| !ready)) }
+    Presence { serving, ready, error: app.presence.error().or(failure) }
 }

@@ -62,11 +62,11 @@ fn require_worker(app: &App) -> Result<(), Problem> {
     if status.ready > 0 {
         return Ok(());
     }
-    let loading = || match status.last_loss {
-        Some(loss) => format!("the script is being loaded again: {loss}"),
-        None => "the script is being loaded".to_owned(),
-    };
-    Err(Problem::no_worker(status.last_error.unwrap_or_else(loading)))
+    Err(match (status.last_error, status.last_loss) {
+        (Some(unavailable), _) => Problem::no_worker(unavailable),
+        (None, Some(loss)) => Problem::new(Code::WorkerUnavailable, format!("the script is being loaded again: {loss}")),
+        (None, None) => Problem::new(Code::WorkerUnavailable, "the script is being loaded"),
+    })
 }
 
 fn ok() -> HttpResponse {

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use dunnage_protocol::Request;
 use dunnage_types::Vector;
 use dunnage_workers::Served;
+use futures_util::StreamExt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,6 +17,11 @@ use crate::app::App;
 use crate::middleware::RequestId;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::submission::{Body, Keep, Submission};
+
+/// The longest body that is passed over for the sake of its connection, in bytes.
+const SKIPPED_BYTES: u64 = 64 << 10;
+/// How long such a body may take to come.
+const SKIP_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The script's answer.
 #[derive(Serialize, ToSchema)]
@@ -41,11 +48,16 @@ pub(crate) async fn output(
     app: web::Data<App>,
     request: HttpRequest,
     RequestId(request_id): RequestId,
-    payload: web::Payload,
+    mut payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let deadline = tokio::time::Instant::now() + app.config.workers.timeout;
     let mut stages = Stages::begin();
     require_function(&app, "output", |functions| functions.output)?;
+    // Before anything is spent on it. It is asked again when the request is complete.
+    if let Err(refusal) = app.pool.admit(deadline) {
+        skip_short(&request, &mut payload).await;
+        return Err(refusal.into());
+    }
     let submission = read(&app, &request, payload, deadline).await?;
     stages.end("body");
     let files = app.files.fetch(&submission.files, deadline).await?;
@@ -55,8 +67,19 @@ pub(crate) async fn output(
     let hold = Box::new((files, submission.upload));
     let served = app.pool.output(call, hold, deadline).await?;
     stages.end("model");
-    app.metrics.observe_batch(served.batch_size);
+    app.metrics.observe_output(served.batch_size, served.waited);
     Ok(respond(served, &stages))
+}
+
+/// Passes over a short body, so that the connection can be used again. After a long one, or one that is slow to come, it is closed:
+/// the framework does so with whatever was not read to its end.
+async fn skip_short(request: &HttpRequest, payload: &mut web::Payload) {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced <= SKIPPED_BYTES) {
+        let skipped = async { while let Some(Ok(_)) = payload.next().await {} };
+        // Either way the client is told the same.
+        let _ = tokio::time::timeout(SKIP_PATIENCE, skipped).await;
+    }
 }
 
 async fn read(

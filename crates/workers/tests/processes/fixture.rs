@@ -98,6 +98,7 @@ impl Site {
             max_wait: Duration::ZERO,
             timeout: Duration::from_secs(10),
             max_queue: 100,
+            max_queue_wait: Duration::ZERO,
             load_timeout: PATIENCE,
             recycling: Recycling::default(),
             max_output_bytes: 1 << 20,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dunnage_protocol::Request;
-use dunnage_workers::{Exit, OutputError, Pool, PoolSettings};
+use dunnage_workers::{Exit, OutputError, Pool, PoolSettings, Reason, Refusal, RefusalCause};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -50,11 +50,9 @@ async fn a_pool_without_workers_refuses_with_the_reason_until_it_serves() {
     let site = Site::new();
     let pool = site.new_pool(site.settings());
     pool.refuse("the artifact is damaged");
-    let Err(OutputError::NoWorker(reason)) = answer(&pool, echo(1)).await else { panic!("there is no worker") };
-    assert_eq!(
-        (reason.as_str(), pool.status().last_error.as_deref()),
-        ("the artifact is damaged", Some("the artifact is damaged"))
-    );
+    let Err(OutputError::NoWorker(told)) = answer(&pool, echo(1)).await else { panic!("there is no worker") };
+    assert_eq!((told.reason, told.detail.as_str()), (Reason::LoadFailed, "the artifact is damaged"));
+    assert_eq!(pool.status().last_error, Some(told));
     let standby = pool.prepare(Some(site.artifact(4, false))).await.unwrap();
     assert!(pool.take_over(standby, async { Ok::<_, String>(()) }).await.is_ok());
     assert_eq!(answer(&pool, echo(2)).await.unwrap(), 2.0);
@@ -126,7 +124,7 @@ async fn a_full_queue_refuses_at_once() {
     site.host.hears_sleep().await;
     let waiting = ask(0);
     eventually("one waits", || (pool.status().queued == 1).then_some(())).await;
-    assert!(matches!(answer(&pool, echo(2)).await, Err(OutputError::QueueFull)));
+    assert!(matches!(answer(&pool, echo(2)).await, Err(OutputError::Refused(Refusal { cause: RefusalCause::QueueFull, .. }))));
     assert_eq!((busy.await.unwrap().unwrap(), waiting.await.unwrap().unwrap()), (400.0, 0.0));
     pool.stop().await;
 }
@@ -158,8 +156,8 @@ async fn without_a_worker_requests_are_told_why() {
     let site = Site::new().with_script("broken");
     let pool = site.pool(site.settings());
     eventually("the first failure", || pool.status().last_error).await;
-    let Err(OutputError::NoWorker(reason)) = answer(&pool, echo(1)).await else { panic!("nothing can answer") };
-    assert!(reason.contains("broken on purpose"), "{reason}");
+    let Err(OutputError::NoWorker(told)) = answer(&pool, echo(1)).await else { panic!("nothing can answer") };
+    assert!(told.detail.contains("broken on purpose"), "{told:?}");
     std::fs::write(site.script(), "acts").unwrap();
     eventually("a worker, now that the script is mended", || (pool.status().ready == 1).then_some(())).await;
     assert_eq!(answer(&pool, echo(2)).await.unwrap(), 2.0);

@@ -1,0 +1,171 @@
+//! How fast requests are answered, and from that how long one more would wait.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How much the newest call counts beside all before it. The last twenty or so decide.
+const WEIGHT: f64 = 0.1;
+
+/// The calls that run and the smoothed time of those that were answered.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` until something has been answered.
+    known: Option<Known>,
+    running: Vec<(u64, Instant)>,
+    begun: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    call_secs: f64,
+    /// Less than that of a call where requests are answered together.
+    request_secs: f64,
+}
+
+/// A call that runs. Dropping it without [`Call::answered`] leaves the pace as it was: how long a lost call would have taken is unknown.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pace: &'a Pace,
+    number: u64,
+    begin: Instant,
+}
+
+/// How it would go for a request that comes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Forecast {
+    /// How long those before it keep the workers busy.
+    pub(crate) queue: Duration,
+    /// Until a worker is free at all.
+    pub(crate) busy: Duration,
+    /// How long its own call takes.
+    pub(crate) call: Duration,
+}
+
+impl Forecast {
+    /// Until a worker takes it up.
+    pub(crate) fn wait(&self) -> Duration {
+        self.queue + self.busy
+    }
+}
+
+impl Pace {
+    /// Notes that a worker has begun a call.
+    pub(crate) fn begin(&self, begin: Instant) -> Call<'_> {
+        let mut state = self.lock();
+        let number = state.begun;
+        state.begun += 1;
+        state.running.push((number, begin));
+        Call { pace: self, number, begin }
+    }
+
+    /// What a request can expect that comes `now`, behind `queued` others, where there are so many workers.
+    pub(crate) fn forecast(&self, queued: usize, workers: usize, now: Instant) -> Forecast {
+        let state = self.lock();
+        let known = state.known.unwrap_or(Known { call_secs: 0.0, request_secs: 0.0 });
+        let queue_secs = as_float(queued) * known.request_secs / as_float(workers.max(1));
+        let call = Duration::from_secs_f64(known.call_secs);
+        let are_all_busy = state.running.len() >= workers;
+        let busy = state.running.iter().map(|(_, begin)| left(now.saturating_duration_since(*begin), call)).min();
+        Forecast { queue: Duration::from_secs_f64(queue_secs), busy: busy.filter(|_| are_all_busy).unwrap_or_default(), call }
+    }
+
+    /// No code that could panic runs under the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Call<'_> {
+    /// Notes that the call has answered so many requests.
+    pub(crate) fn answered(self, requests: usize, now: Instant) {
+        let call_secs = now.saturating_duration_since(self.begin).as_secs_f64();
+        let newest = Known { call_secs, request_secs: call_secs / as_float(requests.max(1)) };
+        let mut state = self.pace.lock();
+        state.known = Some(state.known.map_or(newest, |known| known.smoothed(newest)));
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.pace.lock().running.retain(|(number, _)| *number != self.number);
+    }
+}
+
+impl Known {
+    fn smoothed(self, newest: Self) -> Self {
+        let smooth = |before: f64, now: f64| before + WEIGHT * (now - before);
+        Self { call_secs: smooth(self.call_secs, newest.call_secs), request_secs: smooth(self.request_secs, newest.request_secs) }
+    }
+}
+
+/// How long a call of this age still takes. One that has taken longer than usual is expected to take as long again.
+fn left(age: Duration, usual: Duration) -> Duration {
+    usual.checked_sub(age).unwrap_or(age)
+}
+
+fn as_float(count: usize) -> f64 {
+    u32::try_from(count).unwrap_or(u32::MAX).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn after_calls(calls: &[(u64, usize)], begin: Instant) -> Pace {
+        let pace = Pace::default();
+        for (millis, requests) in calls {
+            pace.begin(begin).answered(*requests, begin + ms(*millis));
+        }
+        pace
+    }
+
+    #[test]
+    fn nothing_is_expected_before_the_first_answer() {
+        let expected = Forecast { queue: ms(0), busy: ms(0), call: ms(0) };
+        assert_eq!(Pace::default().forecast(1000, 1, Instant::now()), expected);
+    }
+
+    #[test]
+    fn a_queue_is_worth_the_time_of_its_requests_shared_by_the_workers() {
+        let now = Instant::now();
+        let pace = after_calls(&[(20, 1)], now);
+        assert_eq!(pace.forecast(10, 2, now), Forecast { queue: ms(100), busy: ms(0), call: ms(20) });
+        let batches = after_calls(&[(20, 4)], now);
+        assert_eq!(batches.forecast(10, 1, now), Forecast { queue: ms(50), busy: ms(0), call: ms(20) });
+    }
+
+    #[test]
+    fn newer_calls_count_more_and_one_alone_decides_nothing() {
+        let now = Instant::now();
+        let mut calls = vec![(10, 1); 50];
+        calls.push((100, 1));
+        assert_eq!(after_calls(&calls, now).forecast(0, 1, now).call, ms(19));
+        calls.extend([(100, 1); 50]);
+        assert!(after_calls(&calls, now).forecast(0, 1, now).call > ms(99));
+    }
+
+    #[test]
+    fn calls_that_do_not_end_make_others_wait_once_no_worker_is_free() {
+        let begin = Instant::now();
+        let pace = after_calls(&[(20, 1)], begin);
+        let first = pace.begin(begin);
+        assert_eq!(pace.forecast(0, 2, begin + ms(5)).busy, ms(0), "another worker is free");
+        let second = pace.begin(begin + ms(300));
+        assert_eq!(pace.forecast(0, 2, begin + ms(305)).busy, ms(15), "the younger one ends as calls usually do");
+        drop(second);
+        assert_eq!(pace.forecast(0, 1, begin + ms(400)).busy, ms(400));
+        drop(first);
+        assert_eq!(pace.forecast(0, 1, begin + ms(400)), Forecast { queue: ms(0), busy: ms(0), call: ms(20) });
+    }
+}
