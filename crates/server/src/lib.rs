@@ -22,6 +22,7 @@ mod problem;
 mod reload;
 mod results;
 mod routes;
+mod schemas;
 mod serve;
 mod state;
 mod storage;

@@ -30,7 +30,7 @@ const MAX_FIELD_BYTES: usize = 1 << 20;
 pub(crate) struct Body {
     /// The files, as `s3://bucket/key` or `file:///absolute/path`. At least one. `files` is understood too.
     #[serde(rename = "Files", alias = "files")]
-    #[schema(example = json!(["file:///data/walk.csv"]))]
+    #[schema(schema_with = crate::schemas::addresses)]
     pub(crate) files: Vec<String>,
     /// Anything the script should know; it sees them as `ctx.params`.
     #[serde(rename = "Params", default)]
@@ -38,15 +38,16 @@ pub(crate) struct Body {
     pub(crate) params: JsonObject,
     /// Jobs with the same key run one at a time, in order. Not for `/output`.
     #[serde(rename = "Key", default)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]+$")]
     pub(crate) key: Option<String>,
     /// An `https` URL that the job's end is posted to, signed; `docs/callbacks.md` has the details. Not for `/output`.
     #[serde(rename = "Callback", default)]
-    #[schema(example = "https://example.com/hook")]
+    #[schema(max_length = 2048, example = "https://example.com/hook")]
     pub(crate) callback: Option<String>,
     /// Where in S3 the result is written to, besides the answer of `/status`: an object, or with `/` at the end a folder, in which the
     /// object is named by the job's id; `docs/results.md` has the details. Not for `/output`.
     #[serde(rename = "OutputUri", default)]
-    #[schema(example = "s3://results/gait/")]
+    #[schema(pattern = "^s3://", example = "s3://results/gait/")]
     pub(crate) output_uri: Option<String>,
 }
 

@@ -15,6 +15,7 @@ mod callbacks;
 mod canaries;
 mod confines;
 mod crashes;
+mod described;
 mod events;
 mod fleet;
 mod jobs;

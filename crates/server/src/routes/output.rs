@@ -14,7 +14,8 @@ use super::{as_protocol_file, require_function};
 use crate::app::App;
 use crate::middleware::RequestId;
 use crate::problem::{Code, Problem, ProblemBody};
-use crate::submission::{Body, Keep, Submission};
+use crate::schemas::{Question, QuestionForm};
+use crate::submission::{Keep, Submission};
 
 /// The script's answer.
 #[derive(Serialize, ToSchema)]
@@ -27,7 +28,7 @@ pub(crate) struct Answer {
 
 /// Has the model answer now.
 #[utoipa::path(
-    post, path = "/output", tag = "output", request_body = Body,
+    post, path = "/output", tag = "output", request_body(content((Question = "application/json"), (QuestionForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "The script's answer", body = Answer, headers(
             ("Model-Version" = String, description = "The version that answered; `none` before the first"),
