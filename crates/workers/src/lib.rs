@@ -13,6 +13,8 @@ mod conversation;
 mod device;
 mod exit;
 mod family;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod guard;
 mod host;
@@ -26,6 +28,7 @@ mod pool;
 mod process;
 mod program;
 mod queue;
+mod said;
 mod scratch;
 mod shared;
 mod slot;

@@ -1,17 +1,19 @@
 //! Whether the tests of this folder notice when what they test is broken: each change to the binary has to make the tests fail that are
 //! named with it.
 
+mod breaches;
+
 use std::path::Path;
 use std::process::Command;
 
 use dunnage_testing::mutant::{Change, breed};
 use dunnage_testing::setup::BINARY_UNDER_TEST;
 
-/// Which mutants run: `all`, or those whose number in the table is this. Without it, it is only seen to that the changes can still be
+/// Which mutants run: `all`, or the one of this number in its table (`3`, `breach3`). Without it, it is only seen to that the changes can still be
 /// made and that there are such tests.
 const RUN: &str = "DUNNAGE_MUTATIONS";
 
-/// A change, and the tests that have to notice it, each in both languages.
+/// A change, and the tests that have to notice it: in both languages, where the language matters.
 struct Mutation {
     why: &'static str,
     change: Change,
@@ -106,31 +108,41 @@ const MUTATIONS: [Mutation; 16] = [
 
 #[test]
 fn each_mutation_is_noticed_in_both_languages() {
+    are_noticed("", &MUTATIONS);
+}
+
+/// Makes each mutant that is wanted, and sees which of the tests that are named with it fail. The number of each is preceded by `family`.
+fn are_noticed(family: &str, mutations: &[Mutation]) {
     let wanted = std::env::var(RUN).unwrap_or_default();
     let unchanged_folder = tempfile::tempdir().expect("a temporary folder");
     let unchanged = breed(Change::Nothing, unchanged_folder.path());
     let mut unnoticed = Vec::new();
-    for (number, mutation) in MUTATIONS.iter().enumerate() {
+    for (number, mutation) in mutations.iter().enumerate() {
+        let name = format!("{family}{number}");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mutant = breed(mutation.change, folder.path());
-        for test in mutation.noticed_by.iter().flat_map(|test| in_each_language(test)) {
-            assert!(exists(&test), "there is no test `{test}`");
-            if wanted != "all" && wanted != number.to_string() {
+        for test in mutation.noticed_by.iter().flat_map(|test| named(test)) {
+            if wanted != "all" && wanted != name {
                 continue;
             }
             assert!(passes(&test, &unchanged), "`{test}` fails with a copy in which nothing was changed");
             if passes(&test, &mutant) {
-                unnoticed.push(format!("{number}: {}: `{test}` passes", mutation.why));
+                unnoticed.push(format!("{name}: {}: `{test}` passes", mutation.why));
             }
         }
     }
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
 }
 
-/// `crashes::name` is two tests: `crashes::python::name` and `crashes::lua::name`.
-fn in_each_language(test: &str) -> [String; 2] {
-    let (module, name) = test.split_once("::").expect("a test lies in a module");
-    ["python", "lua"].map(|language| format!("{module}::{language}::{name}"))
+/// The tests of a name: one, where the language does not matter, or `crashes::python::name` and `crashes::lua::name` for `crashes::name`.
+fn named(test: &str) -> Vec<String> {
+    if exists(test) {
+        return vec![test.to_owned()];
+    }
+    let (module, name) = test.rsplit_once("::").expect("a test lies in a module");
+    let both: Vec<_> = ["python", "lua"].into_iter().map(|language| format!("{module}::{language}::{name}")).collect();
+    both.iter().for_each(|test| assert!(exists(test), "there is no test `{test}`"));
+    both
 }
 
 fn own_tests() -> Command {
