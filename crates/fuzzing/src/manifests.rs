@@ -9,12 +9,11 @@ use dunnage_server::fuzzing::{artifact_name, manifest};
 /// A manifest that is gone by leads nowhere else than into its artifact, names nothing twice, and every folder before what is in it. It
 /// is read as the same when it is written anew. A name has one spelling and is no path.
 pub fn manifests(data: &[u8]) {
-    if let Ok((folders, files, written)) = manifest(data) {
-        let again = manifest(&written).expect("what was read can be read again");
-        assert_eq!(again, (folders.clone(), files.clone(), written));
-        let paths: Vec<&str> = folders.iter().chain(&files).map(String::as_str).collect();
+    if let Ok(listed) = manifest(data) {
+        assert_eq!(manifest(&listed.written).as_ref(), Ok(&listed), "what was read is read again");
+        let paths: Vec<&str> = listed.folders.iter().chain(&listed.files).map(String::as_str).collect();
         assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len(), "something is named twice");
-        paths.iter().for_each(|path| is_within(path, &folders));
+        paths.iter().for_each(|path| is_within(path, &listed.folders));
     }
     if let Ok(text) = std::str::from_utf8(data)
         && let Some(name) = artifact_name(text)

@@ -1,8 +1,8 @@
 //! What has been kept for the fuzzer is taken well: the beginnings it is given, and everything it has ever found.
 
 use std::fs;
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dunnage_fuzzing::{TARGETS, Target};
@@ -11,6 +11,8 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz");
 /// What all corpora may have together: enough to begin from, and little to carry about.
 const MAX_FILES: usize = 300;
 const MAX_BYTES: u64 = 1 << 20;
+/// A quarter of what the server's threads have.
+const STACK_BYTES: usize = 512 << 10;
 /// No input takes longer, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -32,8 +34,8 @@ fn replay(name: &str, target: Target) {
 fn is_taken_well(file: &Path, target: Target) -> bool {
     let input = fs::read(file).unwrap();
     let begin = Instant::now();
-    let taken = catch_unwind(|| target(&input));
-    taken.is_ok() && begin.elapsed() < PATIENCE
+    let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || target(&input)).unwrap();
+    thread.join().is_ok() && begin.elapsed() < PATIENCE
 }
 
 #[test]

@@ -64,4 +64,4 @@ pub async fn form(chunks: Vec<Bytes>, uploads: &Uploads, max_files: usize, max_b
     read?.checked(max_files).map(Submitted::from)
 }
 
-pub use artifacts::fuzzing::{artifact_name, manifest};
+pub use artifacts::fuzzing::{Listed, artifact_name, manifest};
