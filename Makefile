@@ -8,7 +8,7 @@ BENCH_ROUNDS ?= 5
 BENCH_USERS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench bench-s3 test chaos mutants lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 bench bench-s3 test chaos fuzz mutants lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -68,6 +68,13 @@ chaos: setup-test ## a minute of faults on each store; and whether broken copies
 	@echo "chaos: is it noticed when they do not?"
 	@DUNNAGE_CHAOS_MUTATIONS=all cargo test --package dunnage-cli --test chaos --locked -- mutation --nocapture --test-threads=1
 
+fuzz: setup-test ## feed what reads foreign bytes with bytes made up, FUZZ_SECONDS a target; and a server, by its own description
+	@tools/fuzz.sh
+	@echo "fuzz: is the interface as it is described?"
+	@cargo build --workspace --locked
+	@DUNNAGE_SCHEMATHESIS_EXAMPLES=100 DUNNAGE_SCHEMATHESIS_SEED=$$RANDOM$$$$ cargo test --package dunnage-cli --test service --locked -- \
+		described:: --nocapture
+
 mutants: setup-test ## whether the tests about workers notice when what they test is broken
 	@cargo build --workspace --locked
 	@echo "mutants: copies of the binary, each with one function or text changed"
@@ -88,7 +95,7 @@ fmt: ## format the Rust code
 
 clean: ## remove everything that was built or installed here
 	@cargo clean
-	@rm -rf .venv .venv-bench .mypy_cache
+	@rm -rf .venv .venv-bench .mypy_cache fuzz/target
 
 setup-build:
 	@tools/setup.sh build

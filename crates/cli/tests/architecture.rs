@@ -9,7 +9,7 @@ use std::path::Path;
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
 /// Our crates, each with those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("cli", &["server", "types"]),
     ("server", &["workers", "store", "files", "protocol", "types"]),
     ("workers", &["protocol", "types"]),
@@ -21,6 +21,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("protocol", &["types"]),
     ("types", &[]),
     ("testing", &[]),
+    // Only tests and the fuzzer have any use for it.
+    ("fuzzing", &["server", "workers", "files", "protocol", "types"]),
 ];
 /// What only tests may depend on.
 const TESTING: &str = "dunnage-testing";

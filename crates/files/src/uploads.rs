@@ -26,7 +26,12 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the folder of all uploads, and makes it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] if it cannot be made or opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let path = path.canonicalize()?;
         let folder = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

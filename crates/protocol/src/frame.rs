@@ -20,6 +20,9 @@ pub const MAX_HEADER_BYTES: usize = 16 << 20;
 /// The longest payload: 256 MiB. Payloads hold output vectors.
 pub const MAX_PAYLOAD_BYTES: usize = 256 << 20;
 
+/// How much memory is set aside at least for bytes that have been announced and are not there yet.
+const AHEAD_BYTES: usize = 64 << 10;
+
 /// One message in its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -63,7 +66,7 @@ impl Frame {
 }
 
 /// Takes the first whole frame out of `buffer`, or `None` while it is incomplete. The lengths are checked as soon as they
-/// are there, before memory is set aside for them.
+/// are there. Whatever they say, no more memory is set aside than what has come takes up, and 64 KiB.
 ///
 /// # Errors
 ///
@@ -73,7 +76,8 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     let prefix = Prefix::parse(prefix)?;
     let total = PREFIX_BYTES + prefix.header_bytes + prefix.payload_bytes;
     if buffer.len() < total {
-        buffer.reserve(total - buffer.len());
+        let ahead = buffer.len().max(AHEAD_BYTES);
+        buffer.reserve(ahead.min(total - buffer.len()));
         return Ok(None);
     }
     buffer.advance(PREFIX_BYTES);
@@ -82,7 +86,8 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     Ok(Some(Frame { kind: prefix.kind, header, payload }))
 }
 
-/// Reads one frame, blocking until it is there; `None` when the other side has closed the connection between frames.
+/// Reads one frame, blocking until it is there; `None` when the other side has closed the connection between frames. Memory is set
+/// aside as its bytes come.
 ///
 /// # Errors
 ///
@@ -96,8 +101,11 @@ pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
     }
     reader.read_exact(&mut prefix[first..])?;
     let prefix = Prefix::parse(&prefix).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    let mut body = vec![0; prefix.header_bytes + prefix.payload_bytes];
-    reader.read_exact(&mut body)?;
+    let total = prefix.header_bytes + prefix.payload_bytes;
+    let mut body = Vec::with_capacity(total.min(AHEAD_BYTES));
+    if reader.take(total as u64).read_to_end(&mut body)? < total {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let mut header = Bytes::from(body);
     let payload = header.split_off(prefix.header_bytes);
     Ok(Some(Frame { kind: prefix.kind, header, payload }))
@@ -202,6 +210,19 @@ mod tests {
         let mut buffer = BytesMut::from(&[0xff_u8; PREFIX_BYTES][..]);
         let error = decode(&mut buffer).unwrap_err();
         assert_eq!(error, FrameError::TooLong { part: "header", length: 0xffff_ffff, limit: MAX_HEADER_BYTES });
+    }
+
+    #[test]
+    fn what_is_announced_takes_up_no_memory_before_it_is_there() {
+        let mut buffer = BytesMut::new();
+        buffer.put_u32_le(u32::try_from(MAX_HEADER_BYTES).unwrap());
+        buffer.put_u32_le(u32::try_from(MAX_PAYLOAD_BYTES).unwrap());
+        buffer.put_u32_le(1);
+        for _ in 0..4 {
+            assert_eq!(decode(&mut buffer), Ok(None));
+            assert!(buffer.capacity() <= 3 * buffer.len() + 2 * AHEAD_BYTES, "{} for {}", buffer.capacity(), buffer.len());
+            buffer.put_bytes(0, buffer.capacity() - buffer.len());
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod events;
 mod file_metrics;
 mod file_problem;
 mod fleet;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod jobs;
 mod life;
@@ -22,6 +24,7 @@ mod problem;
 mod reload;
 mod results;
 mod routes;
+mod schemas;
 mod serve;
 mod state;
 mod storage;

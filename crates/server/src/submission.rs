@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::config::HttpConfig;
 use crate::problem::{Code, Problem};
 
 /// The longest `Key` and `Idempotency-Key`, in bytes.
@@ -30,7 +31,7 @@ const MAX_FIELD_BYTES: usize = 1 << 20;
 pub(crate) struct Body {
     /// The files, as `s3://bucket/key` or `file:///absolute/path`. At least one. `files` is understood too.
     #[serde(rename = "Files", alias = "files")]
-    #[schema(example = json!(["file:///data/walk.csv"]))]
+    #[schema(schema_with = crate::schemas::addresses)]
     pub(crate) files: Vec<String>,
     /// Anything the script should know; it sees them as `ctx.params`.
     #[serde(rename = "Params", default)]
@@ -38,15 +39,16 @@ pub(crate) struct Body {
     pub(crate) params: JsonObject,
     /// Jobs with the same key run one at a time, in order. Not for `/output`.
     #[serde(rename = "Key", default)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]+$")]
     pub(crate) key: Option<String>,
     /// An `https` URL that the job's end is posted to, signed; `docs/callbacks.md` has the details. Not for `/output`.
     #[serde(rename = "Callback", default)]
-    #[schema(example = "https://example.com/hook")]
+    #[schema(max_length = 2048, example = "https://example.com/hook")]
     pub(crate) callback: Option<String>,
     /// Where in S3 the result is written to, besides the answer of `/status`: an object, or with `/` at the end a folder, in which the
     /// object is named by the job's id; `docs/results.md` has the details. Not for `/output`.
     #[serde(rename = "OutputUri", default)]
-    #[schema(example = "s3://results/gait/")]
+    #[schema(pattern = "^s3://", example = "s3://results/gait/")]
     pub(crate) output_uri: Option<String>,
 }
 
@@ -73,6 +75,20 @@ pub(crate) enum Keep {
     Briefly,
 }
 
+/// How much a form may bring along.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FormLimits {
+    pub(crate) files: usize,
+    /// All files together.
+    pub(crate) bytes: u64,
+}
+
+impl FormLimits {
+    fn of(http: &HttpConfig) -> Self {
+        Self { files: http.max_files, bytes: http.max_upload_bytes }
+    }
+}
+
 impl Submission {
     /// Reads the body of a request.
     ///
@@ -90,7 +106,8 @@ impl Submission {
             "multipart/form-data" => {
                 refuse_announced(request, limits.max_upload_bytes, "--max-upload")?;
                 let form = Multipart::new(request.headers(), payload.into_inner());
-                Self::from_form(app, form, keep).await?
+                let upload = app.files.uploads().begin().map_err(disk_problem)?;
+                Self::from_form(upload, form, FormLimits::of(limits), keep).await?
             }
             other => return Err(unsupported(other)),
         };
@@ -122,7 +139,7 @@ impl Submission {
         Ok(Some(Idempotency { key: key.to_owned(), digest: digest.finalize().to_vec() }))
     }
 
-    fn from_body(body: Body) -> Result<Self, Problem> {
+    pub(crate) fn from_body(body: Body) -> Result<Self, Problem> {
         let mut digest = Sha256::new();
         let files = body.files.iter().map(|text| parse_address(text)).collect::<Result<Vec<_>, _>>()?;
         for address in &body.files {
@@ -133,17 +150,21 @@ impl Submission {
         Ok(Self { files, params, key, callback, output_uri, upload: None, digest })
     }
 
-    async fn from_form(app: &App, mut form: Multipart, keep: Keep) -> Result<Self, Problem> {
-        let mut upload = app.files.uploads().begin().map_err(disk_problem)?;
+    pub(crate) async fn from_form(
+        mut upload: Upload,
+        mut form: Multipart,
+        limits: FormLimits,
+        keep: Keep,
+    ) -> Result<Self, Problem> {
         let (mut params, mut key, mut callback, mut output_uri) = (None, None, None, None);
-        let mut budget = app.config.http.max_upload_bytes;
+        let mut budget = limits.bytes;
         while let Some(field) = form.next().await {
             let field = field.map_err(form_problem)?;
             let name = field.name().unwrap_or_default().to_owned();
             match (name.as_str(), file_name(&field)) {
                 (_, Some(file_name)) => {
-                    if upload.files().len() >= app.config.http.max_files {
-                        return Err(too_many(app.config.http.max_files));
+                    if upload.files().len() >= limits.files {
+                        return Err(too_many(limits.files));
                     }
                     receive_file(&mut upload, &file_name, field, &mut budget).await?;
                     upload = end_file(upload, keep).await?;
@@ -165,7 +186,8 @@ impl Submission {
         Ok(Self { files, params: params.unwrap_or_default(), key, callback, output_uri, upload: Some(upload), digest })
     }
 
-    fn checked(self, max_files: usize) -> Result<Self, Problem> {
+    /// The request, unless it names too few files or too many, or a `Key` that is none.
+    pub(crate) fn checked(self, max_files: usize) -> Result<Self, Problem> {
         if self.files.is_empty() {
             return Err(Problem::new(Code::FilesMissing, "`Files` is empty; name or upload at least one file"));
         }
@@ -260,7 +282,7 @@ fn disk_problem(error: std::io::Error) -> Problem {
 }
 
 /// Reads a JSON body. Wrong JSON and a wrong shape are told apart.
-fn parse(bytes: &[u8]) -> Result<Body, Problem> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Body, Problem> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     match first {
         None => return Err(Problem::new(Code::BodyMalformed, "the body is empty; send `{\"Files\": [\"…\"]}`")),

@@ -58,7 +58,9 @@ impl FromStr for ObjectPrefix {
         if !is_bucket_name(bucket) {
             return Err(PrefixError::Bucket);
         }
-        if prefix.len() > MAX_KEY_BYTES || prefix.chars().any(char::is_control) {
+        // An address in such a place would be read as that of a version of another object.
+        let names_a_version = prefix.contains("?versionId=");
+        if prefix.len() > MAX_KEY_BYTES || prefix.chars().any(char::is_control) || names_a_version {
             return Err(PrefixError::Prefix);
         }
         Ok(Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
@@ -88,8 +90,8 @@ pub enum PrefixError {
     /// The bucket breaks S3's rules for names.
     #[error("a bucket name has 3 to 63 of a-z, 0-9, `.` and `-`, begins and ends with a letter or digit, and is no IP address")]
     Bucket,
-    /// The prefix is too long, or holds a control character.
-    #[error("a prefix has at most 1024 bytes and no control characters")]
+    /// The prefix is too long, or holds a control character or a version.
+    #[error("a prefix has at most 1024 bytes, no control characters, and no `?versionId=`")]
     Prefix,
 }
 
@@ -130,6 +132,7 @@ mod tests {
             ("s3://user@gait/x", PrefixError::Bucket),
             ("s3://127.0.0.1/x", PrefixError::Bucket),
             ("s3://gait/a\nb", PrefixError::Prefix),
+            ("s3://gait/a?versionId=", PrefixError::Prefix),
         ] {
             assert_eq!(text.parse::<ObjectPrefix>(), Err(why), "{text:?}");
         }

@@ -8,6 +8,8 @@ use dunnage_protocol::{FrameError, MessageError, ToServer, ToWorker, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::said::shortened;
+
 /// A connection to one worker.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -33,7 +35,7 @@ impl Connection {
     pub(crate) async fn turn(&mut self) -> Result<Option<ToServer>, Broken> {
         loop {
             if let Some(frame) = decode(&mut self.received)? {
-                return Ok(Some(ToServer::from_frame(&frame)?));
+                return Ok(Some(shortened(ToServer::from_frame(&frame)?)));
             }
             let (mut reads, mut writes) = self.stream.split();
             tokio::select! {

@@ -1,5 +1,6 @@
 //! The one thread that starts programs.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -170,7 +171,7 @@ fn launch(runtime: &Runtime, directory: &Path, belongings: Belongings) -> io::Re
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
-        if WITHHELD_PREFIXES.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+        if is_withheld(&name) {
             command.env_remove(name);
         }
     }
@@ -182,6 +183,11 @@ fn launch(runtime: &Runtime, directory: &Path, belongings: Belongings) -> io::Re
         Ok((Pid::from_child(&child), child))
     })?;
     Ok(Launched { child, socket, belongings })
+}
+
+/// Whether a variable may hold a secret of the server's.
+fn is_withheld(name: &OsStr) -> bool {
+    WITHHELD_PREFIXES.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
 }
 
 fn discard(Launched { mut child, belongings, .. }: Launched) {

@@ -14,6 +14,8 @@ mod conversation;
 mod device;
 mod exit;
 mod family;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod guard;
 mod host;
@@ -28,6 +30,7 @@ mod pool;
 mod process;
 mod program;
 mod queue;
+mod said;
 mod scratch;
 mod shared;
 mod shared_memory;

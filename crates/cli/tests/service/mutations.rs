@@ -1,17 +1,19 @@
 //! Whether the tests of this folder notice when what they test is broken: each change to the binary has to make the tests fail that are
 //! named with it.
 
+mod breaches;
+
 use std::path::Path;
 use std::process::Command;
 
 use dunnage_testing::mutant::{Change, breed};
 use dunnage_testing::setup::BINARY_UNDER_TEST;
 
-/// Which mutants run: `all`, or those whose numbers in the table are these, with commas between. Without it, it is only seen to that the changes can still be
-/// made and that there are such tests.
+/// Which mutants run: `all`, or those of these numbers in their tables (`3`, `breach3`), with commas between. Without it, it is only
+/// seen to that the changes can still be made and that there are such tests.
 const RUN: &str = "DUNNAGE_MUTATIONS";
 
-/// A change, and the tests that have to notice it, each in both languages.
+/// A change, and the tests that have to notice it: in both languages, where the language matters.
 struct Mutation {
     why: &'static str,
     change: Change,
@@ -156,21 +158,26 @@ const MUTATIONS: [Mutation; 26] = [
 
 #[test]
 fn each_mutation_is_noticed_in_both_languages() {
+    are_noticed("", &MUTATIONS);
+}
+
+/// Makes each mutant that is wanted, and sees which of the tests that are named with it fail. The number of each is preceded by `family`.
+fn are_noticed(family: &str, mutations: &[Mutation]) {
     let wanted = std::env::var(RUN).unwrap_or_default();
     let unchanged_folder = tempfile::tempdir().expect("a temporary folder");
     let unchanged = breed(Change::Nothing, unchanged_folder.path());
     let mut unnoticed = Vec::new();
-    for (number, mutation) in MUTATIONS.iter().enumerate() {
+    for (number, mutation) in mutations.iter().enumerate() {
+        let name = format!("{family}{number}");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mutant = breed(mutation.change, folder.path());
-        for test in mutation.noticed_by.iter().flat_map(|test| in_each_language(test)) {
-            assert!(exists(&test), "there is no test `{test}`");
-            if wanted != "all" && !wanted.split(',').any(|wanted| wanted == number.to_string()) {
+        for test in mutation.noticed_by.iter().flat_map(|test| named(test)) {
+            if wanted != "all" && !wanted.split(',').any(|wanted| wanted == name) {
                 continue;
             }
             assert!(passes(&test, &unchanged), "`{test}` fails with a copy in which nothing was changed");
             if passes(&test, &mutant) {
-                unnoticed.push(format!("{number}: {}: `{test}` passes", mutation.why));
+                unnoticed.push(format!("{name}: {}: `{test}` passes", mutation.why));
             }
         }
     }
@@ -186,19 +193,23 @@ fn every_test_and_change_that_is_documented_exists() {
     let rows: Vec<Vec<&str>> = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
     assert!(rows.len() > 10, "the table was found");
     for row in rows {
-        for test in row[1].split(", ").flat_map(|test| in_each_language(test.trim_matches('`'))) {
-            assert!(exists(&test), "there is no test `{test}`");
-        }
+        let tests: Vec<String> = row[1].split(", ").flat_map(|test| named(test.trim_matches('`'))).collect();
+        assert!(!tests.is_empty(), "{row:?}");
         for why in row[2].split("; ").filter(|why| !why.is_empty()) {
             assert!(MUTATIONS.iter().any(|mutation| mutation.why == why), "there is no change `{why}`");
         }
     }
 }
 
-/// `crashes::name` is two tests: `crashes::python::name` and `crashes::lua::name`.
-fn in_each_language(test: &str) -> [String; 2] {
-    let (module, name) = test.split_once("::").expect("a test lies in a module");
-    ["python", "lua"].map(|language| format!("{module}::{language}::{name}"))
+/// The tests of a name: one, where the language does not matter, or `crashes::python::name` and `crashes::lua::name` for `crashes::name`.
+fn named(test: &str) -> Vec<String> {
+    if exists(test) {
+        return vec![test.to_owned()];
+    }
+    let (module, name) = test.rsplit_once("::").expect("a test lies in a module");
+    let both: Vec<_> = ["python", "lua"].into_iter().map(|language| format!("{module}::{language}::{name}")).collect();
+    both.iter().for_each(|test| assert!(exists(test), "there is no test `{test}`"));
+    both
 }
 
 fn own_tests() -> Command {

@@ -66,8 +66,11 @@ fn digest(object: &ObjectAddress, etag: &str) -> String {
 
 fn harmless_extension(key: &str) -> Option<&str> {
     let (_, extension) = key.rsplit('/').next()?.rsplit_once('.')?;
-    let harmless = (1..=MAX_EXTENSION).contains(&extension.len()) && extension.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    harmless.then_some(extension)
+    is_harmless(extension).then_some(extension)
+}
+
+fn is_harmless(extension: &str) -> bool {
+    (1..=MAX_EXTENSION).contains(&extension.len()) && extension.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
 //! The rules in the description of the interface.
 
+use utoipa::Modify;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, ContentBuilder, OpenApi, PathItem, Ref, ResponseBuilder, SecurityRequirement};
-use utoipa::{Modify, ToSchema};
+use utoipa::openapi::{Components, OpenApi, SecurityRequirement};
 
 use super::rules;
 use super::scope::Scopes;
-use crate::problem::ProblemBody;
+use crate::routes::{operations, problem};
 
 const SCHEME: &str = "token";
 
-/// Adds to each path what it takes to be let in.
+/// Adds to each path what it takes to be let in, where tokens are needed.
 pub(crate) struct Described;
 
 impl Modify for Described {
     fn modify(&self, document: &mut OpenApi) {
-        let description = "A token of the server, with a scope that the path takes. None is needed where the server has none.";
+        let description = "A token of the server, with a scope that the path takes.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
         let components = document.components.get_or_insert_with(Components::new);
         components.add_security_scheme(SCHEME, SecurityScheme::Http(scheme));
@@ -28,17 +28,11 @@ impl Modify for Described {
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten()
-}
-
 fn guard(operation: &mut Operation, needed: Scopes) {
     let one_of = needed.iter().map(|scope| SecurityRequirement::new(SCHEME, [scope.as_str()]));
     operation.security = Some(one_of.collect());
     for (status, description) in [("401", "The token is missing or not known"), ("403", "The token lacks the scope")] {
-        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
-        let response = ResponseBuilder::new().description(description).content("application/problem+json", body).build();
-        operation.responses.responses.insert(status.to_owned(), response.into());
+        operation.responses.responses.insert(status.to_owned(), problem(description));
     }
 }
 
@@ -47,11 +41,15 @@ mod tests {
     use serde_json::{Value, json};
     use utoipa::OpenApi as _;
 
+    use super::*;
     use crate::routes::ApiDocument;
 
     #[test]
     fn what_takes_a_token_says_so() {
-        let document: Value = serde_json::to_value(ApiDocument::openapi()).unwrap();
+        let mut document = ApiDocument::openapi();
+        assert!(!serde_json::to_string(&document).unwrap().contains("security"), "where none is needed, nothing is said of them");
+        Described.modify(&mut document);
+        let document: Value = serde_json::to_value(document).unwrap();
         let scheme = &document["components"]["securitySchemes"]["token"];
         assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
         let operation = |path: &str, method: &str| document["paths"][path][method].clone();

@@ -85,6 +85,11 @@ impl Access {
         }
     }
 
+    /// Whether callers have to say who they are.
+    pub(crate) fn takes_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// What a caller sees of whom nothing else is known.
     pub(crate) fn usual_sight(&self) -> Sight {
         self.anonymous

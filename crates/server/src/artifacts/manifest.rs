@@ -50,11 +50,12 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(bytes)?;
         let ordered =
             manifest.folders.is_sorted_by(|one, next| one < next) && manifest.files.is_sorted_by(|one, next| one.path < next.path);
+        let twice = || manifest.files.iter().any(|file| manifest.lists_folder(&file.path));
         let paths = || manifest.folders.iter().chain(manifest.files.iter().map(|file| &file.path));
         match paths().find(|path| !manifest.holds(path)) {
             _ if manifest.format != FORMAT => Err(ManifestError::Format(manifest.format)),
             Some(path) => Err(ManifestError::Path(path.clone())),
-            None if !ordered => Err(ManifestError::Disordered),
+            None if !ordered || twice() => Err(ManifestError::Disordered),
             None => Ok(manifest),
         }
     }
@@ -75,8 +76,11 @@ impl Manifest {
     /// Whether a path may be part of this artifact: it stays within it, and the folder it is in is listed.
     fn holds(&self, path: &str) -> bool {
         let harmless = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-        let listed = |folder: &str| self.folders.binary_search_by(|known| known.as_str().cmp(folder)).is_ok();
-        path.split('/').all(harmless) && path.rsplit_once('/').is_none_or(|(folder, _)| listed(folder))
+        path.split('/').all(harmless) && path.rsplit_once('/').is_none_or(|(folder, _)| self.lists_folder(folder))
+    }
+
+    fn lists_folder(&self, path: &str) -> bool {
+        self.folders.binary_search_by(|known| known.as_str().cmp(path)).is_ok()
     }
 }
 
@@ -149,5 +153,6 @@ mod tests {
         assert!(matches!(reread(&[".."], &["../a"]), Err(ManifestError::Path(_))));
         assert!(matches!(reread(&["b", "a"], &[]), Err(ManifestError::Disordered)));
         assert!(matches!(reread(&[], &["a", "a"]), Err(ManifestError::Disordered)));
+        assert!(matches!(reread(&["a"], &["a"]), Err(ManifestError::Disordered)), "a folder is no file");
     }
 }

@@ -4,6 +4,7 @@
 //! tells one from a damaged one.
 
 mod digest;
+pub(crate) mod fuzzing;
 mod local;
 mod manifest;
 mod name;

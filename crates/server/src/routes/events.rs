@@ -12,6 +12,7 @@ use crate::access::Sight;
 use crate::app::App;
 use crate::events::{InvalidPosition, Position};
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::schemas::{Event, EventId, JobIdText};
 
 /// What a client that connects again says of how far it has come.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -32,13 +33,13 @@ pub(crate) struct Query {
 /// Each event `state` is what `/status` answers, `progress` the script's latest, `log` one line as in `/jobs/{id}/logs`. The
 /// state comes first; the terminal one comes last, and ends the stream.
 #[utoipa::path(
-    get, path = "/jobs/{id}/events", tag = "jobs",
+    get, path = "/jobs/{id}/events", operation_id = "job_events", tag = "jobs",
     params(
-        ("id" = String, Path, description = "The job"), Query,
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen; the stream goes on behind it"),
+        ("id" = inline(JobIdText), Path, description = "The job"), Query,
+        ("Last-Event-ID" = inline(EventId), Header, description = "The id of the last event that was seen; the stream goes on behind it"),
     ),
     responses(
-        (status = 200, description = "Events until the job has ended", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events until the job has ended", body = Event, content_type = "text/event-stream"),
         (status = 204, description = "The job has ended, and all of it has been seen"),
         (status = "4XX", description = "There is no such job or event", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "Too many streams are open", body = ProblemBody, content_type = "application/problem+json"),

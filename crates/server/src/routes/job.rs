@@ -10,6 +10,7 @@ use super::status::{self, StatusBody, find, parse_id};
 use crate::access::Sight;
 use crate::app::App;
 use crate::problem::{Code, Problem, ProblemBody, chain};
+use crate::schemas::JobIdText;
 
 const MAX_LINES: u32 = 1000;
 
@@ -28,7 +29,7 @@ pub(crate) struct JobBody {
 
 /// Tells everything about a job, less its log.
 #[utoipa::path(
-    get, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job")),
+    get, path = "/jobs/{id}", operation_id = "get_job", tag = "jobs", params(("id" = inline(JobIdText), Path, description = "The job")),
     responses(
         (status = 200, description = "The job", body = JobBody),
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),
@@ -42,7 +43,7 @@ pub(crate) async fn get(app: web::Data<App>, id: web::Path<String>, sight: Sight
 
 /// Cancels a job: at once while it waits, soon while it runs. A job that has done its work before it hears of it ends as done.
 #[utoipa::path(
-    delete, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job")),
+    delete, path = "/jobs/{id}", operation_id = "cancel_job", tag = "jobs", params(("id" = inline(JobIdText), Path, description = "The job")),
     responses(
         (status = 200, description = "The job is cancelled", body = StatusBody),
         (status = 202, description = "The job is being cancelled", body = StatusBody),
@@ -80,6 +81,7 @@ pub(crate) struct LogQuery {
     /// Only lines behind the one of this sequence number; the `next` of the page before.
     after: Option<u64>,
     /// At most so many, 1 to 1000; 1000 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -95,7 +97,7 @@ pub(crate) struct LogPage {
 
 /// Reads a job's log: what its script printed and logged, and what the server has to say.
 #[utoipa::path(
-    get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = String, Path, description = "The job"), LogQuery),
+    get, path = "/jobs/{id}/logs", operation_id = "job_logs", tag = "jobs", params(("id" = inline(JobIdText), Path, description = "The job"), LogQuery),
     responses(
         (status = 200, description = "Some lines", body = LogPage),
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),

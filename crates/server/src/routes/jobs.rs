@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::status::StatusBody;
 use crate::app::App;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::schemas;
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 1000;
@@ -19,16 +20,17 @@ const MAX_LIMIT: u32 = 1000;
 #[into_params(parameter_in = Query)]
 pub(crate) struct Query {
     /// Only jobs in this state: `queued`, `running`, `done`, `error` or `cancelled`.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = schemas::job_state)]
     state: Option<JobState>,
     /// Only jobs of this kind: `train` or `input`.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = schemas::job_kind)]
     kind: Option<JobKind>,
     /// Only jobs of this `Key`.
     key: Option<String>,
     /// The `next` of the page before.
     before: Option<i64>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) struct Page {
 
 /// Lists jobs.
 #[utoipa::path(
-    get, path = "/jobs", tag = "jobs", params(Query),
+    get, path = "/jobs", operation_id = "list_jobs", tag = "jobs", params(Query),
     responses(
         (status = 200, description = "Some jobs", body = Page),
         (status = "4XX", description = "The query is wrong", body = ProblemBody, content_type = "application/problem+json"),

@@ -18,6 +18,7 @@ use dunnage_protocol::Functions;
 
 #[cfg(test)]
 pub(crate) use self::openapi::ApiDocument;
+pub(crate) use self::openapi::{operations, problem};
 pub(crate) use self::status::StatusBody;
 use crate::app::App;
 use crate::problem::{Code, Problem};

@@ -88,7 +88,10 @@ pub(crate) struct Activated {
 }
 
 /// Lists versions, and which replica serves which.
-#[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, description = "The versions", body = Models)))]
+#[utoipa::path(get, path = "/models", operation_id = "list_models", tag = "models", responses((
+    status = 200, description = "The versions", body = Models,
+    links(("activate" = (operation_id = "activate", parameters(("version" = "$response.body#/versions/0/version"))))),
+)))]
 pub(crate) async fn list(app: web::Data<App>, sight: Sight) -> Result<HttpResponse, Problem> {
     let versions = app.store.versions().await?;
     let replicas = app.store.replicas(PRESENT).await?;

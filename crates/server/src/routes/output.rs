@@ -16,7 +16,8 @@ use super::{as_protocol_file, require_function};
 use crate::app::App;
 use crate::middleware::RequestId;
 use crate::problem::{Code, Problem, ProblemBody};
-use crate::submission::{Body, Keep, Submission};
+use crate::schemas::{Question, QuestionForm};
+use crate::submission::{Keep, Submission};
 
 /// The longest body that is passed over for the sake of its connection, in bytes.
 const SKIPPED_BYTES: u64 = 64 << 10;
@@ -34,7 +35,7 @@ pub(crate) struct Answer {
 
 /// Has the model answer now.
 #[utoipa::path(
-    post, path = "/output", tag = "output", request_body = Body,
+    post, path = "/output", tag = "output", request_body(content((Question = "application/json"), (QuestionForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "The script's answer", body = Answer, headers(
             ("Model-Version" = String, description = "The version that answered; `none` before the first"),

@@ -6,18 +6,17 @@ use dunnage_types::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::access::Sight;
 use crate::app::App;
 use crate::callbacks;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::schemas::{self, JobIdText};
 
 /// The query of `/status`.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
 pub(crate) struct Query {
-    /// The job. `taskID` is understood too.
     #[serde(rename = "jobId", alias = "taskID")]
     job_id: String,
 }
@@ -27,16 +26,16 @@ pub(crate) struct Query {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StatusBody {
     /// The job.
-    #[schema(value_type = String, format = "uuid")]
+    #[schema(schema_with = schemas::job_id)]
     job_id: JobId,
     /// `running`, `done` or `error`.
     #[schema(value_type = String, example = "running")]
     status: JobStatus,
     /// `queued`, `running`, `done`, `error` or `cancelled`.
-    #[schema(value_type = String, example = "queued")]
+    #[schema(schema_with = schemas::job_state)]
     state: JobState,
     /// `train` or `input`.
-    #[schema(value_type = String, example = "train")]
+    #[schema(schema_with = schemas::job_kind)]
     kind: JobKind,
     /// How many attempts have been started.
     attempt: u32,
@@ -113,7 +112,8 @@ pub(crate) struct CallbackBody {
 
 /// Tells how a job is doing.
 #[utoipa::path(
-    get, path = "/status", tag = "jobs", params(Query),
+    get, path = "/status", tag = "jobs",
+    params(("jobId" = inline(JobIdText), Query, description = "The job. `taskID` is understood too")),
     responses(
         (status = 200, description = "How the job is doing", body = StatusBody),
         (status = "4XX", description = "There is no such job", body = ProblemBody, content_type = "application/problem+json"),

@@ -14,6 +14,7 @@ use crate::callbacks;
 use crate::file_problem;
 use crate::problem::{Code, Problem, ProblemBody, chain};
 use crate::results;
+use crate::schemas::{IdempotencyKey, JobForm};
 use crate::submission::{Body, Keep, Submission};
 
 /// The answer to a submitted job.
@@ -21,16 +22,18 @@ use crate::submission::{Body, Keep, Submission};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Accepted {
     /// Names the job in `/status` and `/jobs/{id}`.
-    #[schema(value_type = String, format = "uuid")]
+    #[schema(schema_with = crate::schemas::job_id)]
     job_id: JobId,
 }
 
 /// Teaches the model.
 #[utoipa::path(
-    post, path = "/train", tag = "jobs", request_body = Body,
-    params(("Idempotency-Key" = Option<String>, Header, description = "A repeated request with the same key makes no second job")),
+    post, path = "/train", tag = "jobs", request_body(content((Body = "application/json"), (JobForm = "multipart/form-data"))),
+    params(("Idempotency-Key" = inline(IdempotencyKey), Header, description = "A repeated request with the same key makes no second job")),
     responses(
-        (status = 202, description = "The job is committed and will run", body = Accepted),
+        (status = 202, description = "The job is committed and will run", body = Accepted, headers(
+            ("Location" = String, description = "Where the job's status is"),
+        )),
         (status = "4XX", description = "The request is wrong", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "The server cannot take the job", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -41,10 +44,12 @@ pub(crate) async fn train(app: web::Data<App>, request: HttpRequest, payload: we
 
 /// Feeds the model ordinary data in the background.
 #[utoipa::path(
-    post, path = "/input", tag = "jobs", request_body = Body,
-    params(("Idempotency-Key" = Option<String>, Header, description = "A repeated request with the same key makes no second job")),
+    post, path = "/input", tag = "jobs", request_body(content((Body = "application/json"), (JobForm = "multipart/form-data"))),
+    params(("Idempotency-Key" = inline(IdempotencyKey), Header, description = "A repeated request with the same key makes no second job")),
     responses(
-        (status = 202, description = "The job is committed and will run", body = Accepted),
+        (status = 202, description = "The job is committed and will run", body = Accepted, headers(
+            ("Location" = String, description = "Where the job's status is"),
+        )),
         (status = "4XX", description = "The request is wrong", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "The server cannot take the job", body = ProblemBody, content_type = "application/problem+json"),
     )

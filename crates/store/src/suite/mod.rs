@@ -189,6 +189,7 @@ macro_rules! store_suite {
             a_replica_that_has_been_silent_for_long_is_forgotten,
             // Everything
             texts_read_back_unchanged,
+            any_texts_read_back_unchanged,
             services_see_nothing_of_each_other,
             whoever_waits_for_work_is_told,
             everything_is_there_after_reopening,

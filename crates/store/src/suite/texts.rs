@@ -2,12 +2,12 @@
 
 #![expect(missing_docs, reason = "the name of a scenario states what it holds a store to")]
 
-use dunnage_types::{JobError, Progress};
+use dunnage_types::{JobError, Progress, StateValue};
 use serde_json::json;
 
 use super::Bench;
 use super::given::{claim_one, enqueue, job, line, new_job, object};
-use crate::{Enqueued, Finish, Idempotency, NewJob};
+use crate::{Enqueued, Finish, Idempotency, NewJob, StoreError};
 
 pub async fn texts_read_back_unchanged(bench: &mut dyn Bench) {
     let store = bench.store();
@@ -34,5 +34,72 @@ pub async fn texts_read_back_unchanged(bench: &mut dyn Bench) {
         store.finish(claimed.lease, Finish::Failed(error.clone())).await.unwrap();
         let ended = job(&*store, id).await;
         assert_eq!((ended.error, ended.progress), (Some(error), Some(progress)), "{text:?}");
+    }
+}
+
+pub async fn any_texts_read_back_unchanged(bench: &mut dyn Bench) {
+    let store = bench.store();
+    let mut texts = Texts(0x5eed);
+    for _ in 0..100 {
+        let (key, text) = (texts.draw(), texts.draw());
+        let params = object(json!({ "text": text, key.clone(): [text, { text.clone(): key }] }));
+        let id = enqueue(&*store, NewJob { params: params.clone(), key: Some(key.clone()), ..new_job() }).await;
+        let kept = job(&*store, id).await;
+        assert_eq!((&kept.params, kept.key.as_deref()), (&params, Some(key.as_str())));
+
+        let value = StateValue::Json(json!({ key.clone(): text, "text": [key, text] }));
+        match store.set(None, &key, value.clone()).await {
+            Ok(()) => assert_eq!(store.get(&key).await.unwrap(), Some(value), "{key:?}"),
+            Err(StoreError::InvalidKey) => assert!(key.is_empty() || key.contains('\0'), "{key:?}"),
+            Err(error) => panic!("{key:?}: {error}"),
+        }
+    }
+}
+
+/// Draws texts, the same ones from the same seed.
+struct Texts(u64);
+
+impl Texts {
+    /// Where encodings have their edges.
+    const EDGES: [char; 16] = [
+        '\0',
+        '\u{1}',
+        '\n',
+        '\u{1B}',
+        '"',
+        '\\',
+        '\u{7F}',
+        '\u{80}',
+        '\u{7FF}',
+        '\u{800}',
+        '\u{D7FF}',
+        '\u{E000}',
+        '\u{FFFE}',
+        '\u{FFFF}',
+        '\u{10000}',
+        '\u{10FFFF}',
+    ];
+
+    fn draw(&mut self) -> String {
+        let length = self.next() % 12;
+        (0..length).map(|_| self.character()).collect()
+    }
+
+    fn character(&mut self) -> char {
+        let drawn = self.next();
+        let edge = Self::EDGES[drawn as usize % Self::EDGES.len()];
+        if drawn.is_multiple_of(3) {
+            edge
+        } else {
+            u32::try_from(self.next() % 0x11_0000).ok().and_then(char::from_u32).unwrap_or(edge)
+        }
+    }
+
+    /// Marsaglia's xorshift.
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 8
     }
 }

@@ -14,7 +14,7 @@ def input(files, ctx):
     return [[str(file.path), file.read().decode(), file.uri] for file in files]
 "#;
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "../../../../etc/passwd",
     "a/../b",
     "..",
@@ -35,6 +35,7 @@ const KEYS: [&str; 20] = [
     "-rf *;`$(touch x)`",
     "about-0.json",
     "part-1",
+    "ends.in blanks",
 ];
 
 fn paths_below(folder: &Path) -> usize {
