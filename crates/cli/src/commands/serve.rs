@@ -40,6 +40,7 @@ impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.to_config()?;
         logging::start(&self.settings.logs)?;
+        dunnage_loops::panics::log_all();
         make_data_dir(&config.storage.data_dir)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         runtime.block_on(async {

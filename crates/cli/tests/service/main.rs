@@ -4,6 +4,7 @@
 //! subject each; those of `in_both_languages` run once in Python and once in Lua.
 
 mod listener;
+mod loops;
 
 mod access;
 mod api;

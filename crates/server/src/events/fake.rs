@@ -98,7 +98,11 @@ impl Fake {
     /// Listens from a position to the job as it is now.
     pub(super) fn listen(&self, events: &Events, position: Position, stopping: &watch::Sender<bool>) -> Listener {
         let place = events.place().expect("there is a place");
-        Listener { stream: Box::pin(events.stream(self.job(), position, Sight::Reasons, place, stopping.subscribe())) }
+        let mut stopping = stopping.subscribe();
+        let over = async move {
+            stopping.wait_for(|stopping| *stopping).await.expect("who stops outlives the stream");
+        };
+        Listener { stream: Box::pin(events.stream(self.job(), position, Sight::Reasons, place, over)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

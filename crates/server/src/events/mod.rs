@@ -20,7 +20,7 @@ use bytes::Bytes;
 use dunnage_store::Store;
 use dunnage_types::{Job, JobId};
 use futures_util::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::Sight;
 
@@ -70,15 +70,15 @@ impl Events {
     /// The events of a job, as it has just been read, behind `position`, as far as `sight` goes.
     ///
     /// The stream ends behind the job's terminal state; before that when the job is removed, when the store stays away, and as soon
-    /// as the server is `stopping`. Dropping it frees its place.
-    pub(crate) fn stream(
+    /// as `over` does. Dropping it frees its place.
+    pub(crate) fn stream<Over: Future<Output = ()> + Send + 'static>(
         &self,
         job: Job,
         position: Position,
         sight: Sight,
         place: Place,
-        stopping: watch::Receiver<bool>,
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-        stream::open(self.watchers.clone(), job, position, sight, place, stopping)
+        over: Over,
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<Over> {
+        stream::open(self.watchers.clone(), job, position, sight, place, over)
     }
 }
