@@ -247,6 +247,8 @@ impl Pool {
             }
         }
         let mut slots = self.shared.slots.lock().await;
+        // From now on one that fails is not started again.
+        slots.iter().for_each(Looping::tell_to_end);
         for slot in &mut *slots {
             slot.ended().await;
         }

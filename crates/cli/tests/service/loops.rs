@@ -35,7 +35,7 @@ const LOOPS: [(&str, &str); 11] = [
     ("reaper", "dunnage_workers::family::Family::reap_again_and_again::{{closure}}"),
 ];
 const FLAGS: [&str; 3] = ["--reload", "--loop-patience", "1s"];
-const SECRET: &str = "callback-secret-0123456789abcdef0123456789abcdef";
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn setup(language: Language) -> Setup {

@@ -10,9 +10,8 @@ use super::{parse, places_of};
 const PANICS: &str = "core::panicking::panic_const::panic_const_async_fn_resumed";
 /// `lea rdi, [rip + PLACE]`, before a call the first argument.
 const LOAD: [u8; 3] = [0x48, 0x8d, 0x3d];
-/// `mov rax, [rip + SLOT]` and `call rax`, how functions of other parts of the program are called.
-const FETCH: [u8; 3] = [0x48, 0x8b, 0x05];
-const CALL: [u8; 2] = [0xff, 0xd0];
+/// `call [rip + SLOT]`, how functions of other parts of the program are called.
+const CALL: [u8; 2] = [0xff, 0x15];
 /// `jmp`.
 const JUMP: u8 = 0xe9;
 
@@ -37,9 +36,9 @@ fn borrowed_place(bytes: &[u8], target: u64) -> u64 {
     let text = file.section_by_name(".text").expect("a binary has code");
     let (code, begin) = (text.data().expect("the code is in the file"), text.address());
     let found = memchr::memmem::find_iter(code, &LOAD).find_map(|at| {
-        let rest = code.get(at..at + 16)?;
+        let rest = code.get(at..at + 13)?;
         let next = begin + at as u64 + 7;
-        let calls = rest[7..10] == FETCH && rest[14..16] == CALL && slots.contains(&displaced(next + 7, &rest[10..14]));
+        let calls = rest[7..9] == CALL && slots.contains(&displaced(next + 6, &rest[9..13]));
         calls.then(|| displaced(next, &rest[3..7]))
     });
     found.expect("some `async fn` is in the binary")
