@@ -32,6 +32,11 @@ impl Looping {
         }
     }
 
+    /// Lets the loop go on until it ends by itself.
+    pub fn detach(mut self) {
+        self.task = None;
+    }
+
     /// Whether the loop has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -56,7 +61,9 @@ fn report(ended: Result<(), JoinError>, beat: &Beat) {
 
 impl Drop for Looping {
     fn drop(&mut self) {
-        self.beat.tell_to_end();
-        self.task.iter().for_each(JoinHandle::abort);
+        if let Some(task) = &self.task {
+            self.beat.tell_to_end();
+            task.abort();
+        }
     }
 }

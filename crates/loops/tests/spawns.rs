@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What starts tasks and threads otherwise: the file, how often, and what it is.
-const KNOWN: [(&str, usize, &str); 23] = [
+const KNOWN: [(&str, usize, &str); 22] = [
     ("cli/src/client/interrupt.rs", 1, "a client's thread, which waits for Ctrl-C and ends the process"),
     ("cli/src/commands/serve.rs", 1, "waits for signals, and ends the process"),
     ("files/src/cache/flight.rs", 1, "one download; who waits for it is told if it breaks off"),
@@ -13,7 +13,6 @@ const KNOWN: [(&str, usize, &str); 23] = [
     ("loops/src/watch.rs", 1, "tells the log what `/healthz/live` finds out by itself"),
     ("server/src/callbacks/mod.rs", 2, "one delivery, and its thread; what is not settled is delivered again"),
     ("server/src/events/stream.rs", 1, "tells one client, which connects again when its stream ends"),
-    ("server/src/events/watcher.rs", 1, "watches one job for its streams, which end when it does"),
     ("server/src/jobs/recorder.rs", 1, "writes one attempt's log; the attempt waits for its end"),
     ("server/src/routes/models.rs", 1, "one request, which waits for it"),
     ("server/src/routes/submit.rs", 1, "one request, which waits for it"),
@@ -29,7 +28,7 @@ const KNOWN: [(&str, usize, &str); 23] = [
     ("workers/src/successor.rs", 2, "one start and one end of a worker; its slot takes notice"),
 ];
 /// What looks like it and starts nothing that goes on by itself here.
-const OTHERWISE: [&str; 3] = ["command.spawn()", "fn spawn(", "Looping::spawn("];
+const OTHERWISE: [&str; 4] = ["command.spawn()", " spawn()?", "fn spawn(", "Looping::spawn("];
 
 fn starts(line: &str) -> bool {
     let is_comment = line.trim_start().starts_with("//");

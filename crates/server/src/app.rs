@@ -68,7 +68,7 @@ impl App {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, access, loops, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } =
             parts;
-        let events = Events::new(Arc::clone(&store), config.http.max_streams);
+        let events = Events::new(Arc::clone(&store), config.http.max_streams, loops.clone());
         Self {
             config,
             access,

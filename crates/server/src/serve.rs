@@ -50,7 +50,12 @@ pub async fn run(
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let app = web::Data::from(Arc::new(assemble(config).await?));
+    tokio::pin!(stop);
+    let app = tokio::select! {
+        app = assemble(config) => web::Data::from(Arc::new(app?)),
+        // What has been started ends as it is dropped.
+        () = &mut stop => return Ok(()),
+    };
     let (server, addresses) = bind(&app)?;
     let handle = server.handle();
     let mut server = tokio::spawn(server);
@@ -62,7 +67,7 @@ pub async fn run(
     addresses.first().copied().map(listening);
 
     tokio::select! {
-        () = stop => {}
+        () = &mut stop => {}
         ended = &mut server => return Err(ended_early(ended)),
     }
     tracing::info!("stopping");

@@ -10,6 +10,7 @@ use dunnage_testing::census::eventually;
 use dunnage_testing::http::{Request, Response};
 use dunnage_testing::language::{Language, in_both_languages};
 use dunnage_testing::mutant::{CAN_PANIC, Change, breed, breed_with};
+use dunnage_testing::postgres::Cluster;
 use dunnage_testing::service::Service;
 use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
@@ -18,10 +19,13 @@ use tempfile::TempDir;
 in_both_languages!(
     a_job_whose_attempt_panics_is_tried_again_and_others_go_on,
     a_server_whose_loops_are_well_stays_alive_while_it_works,
+    an_attempt_whose_keeper_panics_ends_and_is_tried_again,
+    a_keeper_that_stands_still_is_missed,
 );
 
-/// Loops without the database of a fleet, and the function of each.
-const LOOPS: [(&str, &str); 11] = [
+/// Loops of a server by itself, and the function of each.
+const LOOPS: [(&str, &str); 12] = [
+    ("prefetcher", "dunnage_server::jobs::ahead::fetch_ahead::{{closure}}"),
     ("job-slot", "dunnage_server::jobs::slot::{{closure}}"),
     ("rescuer", "dunnage_server::jobs::rescue::{{closure}}"),
     ("pruner", "dunnage_server::jobs::prune::{{closure}}"),
@@ -34,6 +38,13 @@ const LOOPS: [(&str, &str); 11] = [
     ("serving-slot", "dunnage_workers::slot::run::{{closure}}"),
     ("reaper", "dunnage_workers::family::Family::reap_again_and_again::{{closure}}"),
 ];
+/// Those that there are with a database for a fleet, and with a file of tokens.
+const MORE_LOOPS: [(&str, &str); 3] = [
+    ("listener", "dunnage_store::postgres::listener::listen::{{closure}}"),
+    ("notifier", "dunnage_store::postgres::hints::Hints::notify_others::{{closure}}"),
+    ("access-reloader", "dunnage_server::access::reloaded::follow::{{closure}}"),
+];
+const KEEPER: &str = "dunnage_server::jobs::keeper::Keeper::keep::{{closure}}";
 const FLAGS: [&str; 3] = ["--reload", "--loop-patience", "1s"];
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,8 +66,8 @@ fn health(service: &Service) -> Option<String> {
 }
 
 /// Every loop is named by the health check, and the log says so once.
-fn require_all_missed(service: &Service, complaint: &str) {
-    for (name, _) in LOOPS {
+fn require_all_missed(service: &Service, loops: &[(&str, &str)], complaint: &str) {
+    for (name, _) in loops {
         let text = format!("the loop `{name}` {complaint}");
         eventually(&text, PATIENCE, || health(service).filter(|detail| detail.contains(&text)));
         let told = |line: &&String| line.contains(&text) && line.contains("restart this server");
@@ -69,7 +80,7 @@ fn require_all_missed(service: &Service, complaint: &str) {
 fn loops_that_stand_still_fail_the_liveness_check() {
     let (setup, _folder) = spoilt(Change::ReturnsOne);
     let service = setup.launch();
-    require_all_missed(&service, "stands still");
+    require_all_missed(&service, &LOOPS, "stands still");
     service.kill(Duration::from_secs(5));
 }
 
@@ -77,7 +88,7 @@ fn loops_that_stand_still_fail_the_liveness_check() {
 fn loops_that_end_are_started_again_and_counted_and_fail_the_liveness_check_in_the_end() {
     let (setup, _folder) = spoilt(Change::ReturnsZero);
     let service = setup.launch();
-    require_all_missed(&service, "has kept failing");
+    require_all_missed(&service, &LOOPS, "has kept failing");
     require_all_counted(&service);
 }
 
@@ -88,10 +99,28 @@ fn loops_that_panic_are_started_again_and_counted_and_fail_the_liveness_check_in
     }
     let (setup, _folder) = spoilt(Change::Panics);
     let service = setup.launch();
-    require_all_missed(&service, "has kept failing");
+    require_all_missed(&service, &LOOPS, "has kept failing");
     require_all_counted(&service);
     let (status, log) = service.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn loops_for_fleets_and_tokens_are_watched_and_started_again() {
+    let kinds: [(fn(&'static str) -> Change, &str); 3] =
+        [(Change::ReturnsOne, "stands still"), (Change::ReturnsZero, "has kept failing"), (Change::Panics, "has kept failing")];
+    for (change, complaint) in kinds.into_iter().take(if CAN_PANIC { 3 } else { 2 }) {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = MORE_LOOPS.map(|(_, function)| change(function));
+        let tokens = folder.path().join("tokens");
+        std::fs::write(&tokens, format!("admin {}\n", crate::access::ADMIN)).unwrap();
+        std::fs::set_permissions(&tokens, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let setup = setup(Language::Lua)
+            .flags(&["--token-file", tokens.to_str().unwrap()])
+            .environment("DUNNAGE_DATABASE_URL", &Cluster::shared().database())
+            .binary(breed_with(&changes, folder.path()));
+        require_all_missed(&setup.launch(), &MORE_LOOPS, complaint);
+    }
 }
 
 fn require_all_counted(service: &Service) {
@@ -145,6 +174,31 @@ fn a_job_whose_attempt_panics_is_tried_again_and_others_go_on(language: Language
     assert_eq!(counted(&service, "dunnage_panics_total"), 2.0);
     assert_eq!(service.done("/input", &setup.body(json!({"case": "count"})))["attempt"], 1);
     require_panic_in_log(&service);
+}
+
+/// Nobody knows any more whose the job is, so that the worker must go; its lease ends, and another attempt is made.
+fn an_attempt_whose_keeper_panics_ends_and_is_tried_again(language: Language) {
+    if !CAN_PANIC {
+        return println!("skipped: panics cannot be planted on this machine");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let setup =
+        setup(language).flags(&["--lease", "1s", "--max-attempts", "2"]).binary(breed(Change::Panics(KEEPER), folder.path()));
+    let service = setup.start();
+    let job = service.submit("/input", &setup.body(json!({"case": "stubborn"})));
+    let ended = service.ended(&job);
+    assert_eq!((&ended["state"], &ended["attempt"]), (&json!("error"), &json!(2)), "{ended}");
+    assert_eq!(counted(&service, "dunnage_loop_restarts_total{loop=\"keeper\""), 2.0);
+    assert_eq!(health(&service), None);
+}
+
+fn a_keeper_that_stands_still_is_missed(language: Language) {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = setup(language).flags(&["--lease", "1s"]).binary(breed(Change::ReturnsOne(KEEPER), folder.path()));
+    let service = setup.start();
+    service.submit("/input", &setup.body(json!({"case": "stubborn"})));
+    eventually("it is missed", PATIENCE, || health(&service).filter(|detail| detail.contains("`keeper` stands still")));
+    service.kill(Duration::from_secs(5));
 }
 
 /// A panic is one record with its place and thread, and nothing else is written to standard error.

@@ -16,6 +16,7 @@ mod callbacks;
 mod canaries;
 mod confines;
 mod crashes;
+mod endings;
 mod events;
 mod fleet;
 mod jobs;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use dunnage_loops::Loops;
 use dunnage_store::StoreError;
 use dunnage_types::{Job, JobId, JobKind, JobState, JsonObject, LogLevel, LogLine, LogSource, Timestamp};
 use futures_util::{Stream, StreamExt};
@@ -54,7 +55,7 @@ impl Fake {
     }
 
     pub(super) fn events(&self, max_streams: usize) -> Events {
-        Events::of(Box::new(self.clone()), max_streams)
+        Events::of(Box::new(self.clone()), max_streams, Loops::default())
     }
 
     pub(super) fn job(&self) -> Job {

@@ -17,6 +17,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dunnage_loops::Loops;
 use dunnage_store::Store;
 use dunnage_types::{Job, JobId};
 use futures_util::Stream;
@@ -43,13 +44,13 @@ pub(crate) struct Place {
 
 impl Events {
     /// Of the jobs in `store`, with at most so many streams at once.
-    pub(crate) fn new(store: Arc<dyn Store>, max_streams: usize) -> Self {
-        Self::of(Box::new(store), max_streams)
+    pub(crate) fn new(store: Arc<dyn Store>, max_streams: usize, loops: Loops) -> Self {
+        Self::of(Box::new(store), max_streams, loops)
     }
 
-    fn of(source: Box<dyn Source>, max_streams: usize) -> Self {
+    fn of(source: Box<dyn Source>, max_streams: usize, loops: Loops) -> Self {
         let max_streams = max_streams.min(Semaphore::MAX_PERMITS);
-        Self { watchers: Watchers::new(Reads::new(source)), places: Arc::new(Semaphore::new(max_streams)), max_streams }
+        Self { watchers: Watchers::new(Reads::new(source), loops), places: Arc::new(Semaphore::new(max_streams)), max_streams }
     }
 
     /// Has whoever listens to the job told at once that something may have changed. Only a hint; without it they hear soon.
