@@ -2,9 +2,10 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
+SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench-s3 test chaos mutants lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 bench-s3 test chaos mutants soak lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -50,6 +51,11 @@ mutants: setup-test ## whether the tests about workers notice when what they tes
 	@cargo build --workspace --locked
 	@echo "mutants: copies of the binary, each with one function or text changed"
 	@DUNNAGE_MUTATIONS=all cargo test --package dunnage-cli --test service --locked -- mutations:: --nocapture
+
+soak: setup-test ## ten minutes of crashes, hangs, floods and overload (SOAK_MINUTES says how many): does the server stay as it is?
+	@cargo build --workspace --locked
+	@echo "soak: a server for each language, $(SOAK_MINUTES) minutes"
+	@DUNNAGE_SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package dunnage-cli --test soak --locked -- servers_stay --nocapture
 
 lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
 	@echo "lint: cargo fmt --check"

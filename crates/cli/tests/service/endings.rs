@@ -134,6 +134,6 @@ fn workers_end_when_they_write_to_nobody(language: Language) {
              return { math.floor(tonumber(text:match('%s(%x+)'), 16) / 2 ^ 12) % 2 }\nend\nreturn { output = output }\n"
         }
     };
-    let setup = Setup::inline(language, "pipes", script);
+    let setup = Setup::inline(language, "piping", script);
     assert_eq!(setup.start().output(&setup.body(json!({}))), [0.0]);
 }

@@ -95,7 +95,7 @@ fn loops_that_end_are_started_again_and_counted_and_fail_the_liveness_check_in_t
 #[test]
 fn loops_that_panic_are_started_again_and_counted_and_fail_the_liveness_check_in_the_end() {
     if !CAN_PANIC {
-        return println!("skipped: panics cannot be planted on this machine");
+        return eprintln!("skipped: panics cannot be planted on this machine");
     }
     let (setup, _folder) = spoilt(Change::Panics);
     let service = setup.launch();
@@ -159,7 +159,7 @@ fn a_server_whose_loops_are_well_stays_alive_while_it_works(language: Language) 
 /// The attempt of a script that raises panics before it is recorded.
 fn a_job_whose_attempt_panics_is_tried_again_and_others_go_on(language: Language) {
     if !CAN_PANIC {
-        return println!("skipped: panics cannot be planted on this machine");
+        return eprintln!("skipped: panics cannot be planted on this machine");
     }
     let folder = tempfile::tempdir().unwrap();
     let mutant = breed(Change::Panics("dunnage_server::jobs::attempt::failed"), folder.path());
@@ -179,7 +179,7 @@ fn a_job_whose_attempt_panics_is_tried_again_and_others_go_on(language: Language
 /// Nobody knows any more whose the job is, so that the worker must go; its lease ends, and another attempt is made.
 fn an_attempt_whose_keeper_panics_ends_and_is_tried_again(language: Language) {
     if !CAN_PANIC {
-        return println!("skipped: panics cannot be planted on this machine");
+        return eprintln!("skipped: panics cannot be planted on this machine");
     }
     let folder = tempfile::tempdir().unwrap();
     let setup =
@@ -228,7 +228,7 @@ fn in_turn(service: &Service, targets: [&str; 2]) -> [Response; 2] {
 #[test]
 fn a_panic_in_a_handler_is_a_500_and_the_connection_goes_on() {
     if !CAN_PANIC {
-        return println!("skipped: panics cannot be planted on this machine");
+        return eprintln!("skipped: panics cannot be planted on this machine");
     }
     let folder = tempfile::tempdir().unwrap();
     let changes = [
@@ -251,7 +251,7 @@ fn a_panic_in_a_handler_is_a_500_and_the_connection_goes_on() {
 #[test]
 fn a_panic_around_every_request_is_a_500() {
     if !CAN_PANIC {
-        return println!("skipped: panics cannot be planted on this machine");
+        return eprintln!("skipped: panics cannot be planted on this machine");
     }
     let folder = tempfile::tempdir().unwrap();
     let mutant = breed(Change::Panics("dunnage_server::middleware::answered_at_once"), folder.path());
@@ -264,7 +264,7 @@ fn a_panic_around_every_request_is_a_500() {
 #[test]
 fn a_panic_while_a_worker_is_started_costs_that_start_alone() {
     if !CAN_PANIC {
-        return println!("skipped: panics cannot be planted on this machine");
+        return eprintln!("skipped: panics cannot be planted on this machine");
     }
     let folder = tempfile::tempdir().unwrap();
     let mutant = breed(Change::Panics("dunnage_workers::launch::launch"), folder.path());

@@ -56,7 +56,7 @@ pub(crate) fn soak(language: Language, plan: &Plan, binary: Option<PathBuf>) -> 
     let heard = clients.heard();
     let mut outcome = Outcome { language, samples, answers: heard.answers, complaints: heard.complaints };
     judge(&mut outcome, plan, &before, &after);
-    println!("{outcome}");
+    eprintln!("{outcome}");
     outcome
 }
 
