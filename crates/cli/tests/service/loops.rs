@@ -44,6 +44,8 @@ const MORE_LOOPS: [(&str, &str); 3] = [
     ("notifier", "dunnage_store::postgres::hints::Hints::notify_others::{{closure}}"),
     ("access-reloader", "dunnage_server::access::reloaded::follow::{{closure}}"),
 ];
+/// How a function is spoilt.
+type Spoil = fn(&'static str) -> Change;
 const KEEPER: &str = "dunnage_server::jobs::keeper::Keeper::keep::{{closure}}";
 const FLAGS: [&str; 3] = ["--reload", "--loop-patience", "1s"];
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -107,7 +109,7 @@ fn loops_that_panic_are_started_again_and_counted_and_fail_the_liveness_check_in
 
 #[test]
 fn loops_for_fleets_and_tokens_are_watched_and_started_again() {
-    let kinds: [(fn(&'static str) -> Change, &str); 3] =
+    let kinds: [(Spoil, &str); 3] =
         [(Change::ReturnsOne, "stands still"), (Change::ReturnsZero, "has kept failing"), (Change::Panics, "has kept failing")];
     for (change, complaint) in kinds.into_iter().take(if CAN_PANIC { 3 } else { 2 }) {
         let folder = tempfile::tempdir().unwrap();
