@@ -6,9 +6,11 @@ PYTHON := .venv/bin/python
 BENCH_ROUNDS ?= 5
 # How many users `make bench` enrols and asks for.
 BENCH_USERS ?= 100000
+# How long `make soak` lasts.
+SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench bench-s3 test chaos fuzz mutants lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -79,6 +81,11 @@ mutants: setup-test ## whether the tests about workers notice when what they tes
 	@cargo build --workspace --locked
 	@echo "mutants: copies of the binary, each with one function or text changed"
 	@DUNNAGE_MUTATIONS=all cargo test --package dunnage-cli --test service --locked -- mutations:: --nocapture
+
+soak: setup-test ## ten minutes of crashes, hangs, floods and overload (SOAK_MINUTES says how many): does the server stay as it is?
+	@cargo build --workspace --locked
+	@echo "soak: a server for each language, $(SOAK_MINUTES) minutes"
+	@DUNNAGE_SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package dunnage-cli --test soak --locked -- servers_stay --nocapture
 
 lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
 	@echo "lint: cargo fmt --check"

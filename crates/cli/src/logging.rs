@@ -19,6 +19,8 @@ const SECRETIVE: &str = "aws=warn";
 pub(crate) fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter(&settings.log_level)).context("`--log-level` cannot be read")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What cannot be written is dropped: to tell of that on standard error would end whoever wants to log.
+    let builder = builder.log_internal_errors(false);
     if is_pretty(settings.log_format) {
         builder.with_ansi(io::stderr().is_terminal()).with_target(false).finish().try_init()
     } else {

@@ -9,16 +9,17 @@ use std::path::Path;
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
 /// Our crates, each with those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 12] = [
-    ("cli", &["server", "types"]),
-    ("server", &["workers", "store", "files", "protocol", "types"]),
-    ("workers", &["protocol", "types"]),
-    ("store", &["types"]),
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("cli", &["server", "loops", "types"]),
+    ("server", &["workers", "store", "files", "loops", "protocol", "types"]),
+    ("workers", &["loops", "protocol", "types"]),
+    ("store", &["loops", "types"]),
     ("files", &["types"]),
     ("python", &["runtime", "protocol", "types"]),
     ("lua", &["runtime", "protocol", "types"]),
     ("runtime", &["protocol", "types"]),
     ("protocol", &["types"]),
+    ("loops", &[]),
     ("types", &[]),
     ("testing", &[]),
     // Only tests and the fuzzer have any use for it.

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dunnage_files::Files;
+use dunnage_loops::{Beat, Looping, Loops};
 use dunnage_store::{Lease, Store};
 use dunnage_types::{JobId, ReplicaId};
 use dunnage_workers::{Interrupt, Launcher, Pool, Runtime};
@@ -23,6 +24,7 @@ use crate::state::CachedState;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) access: Access,
+    pub(crate) loops: Loops,
     /// The script's absolute path.
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
@@ -49,6 +51,7 @@ pub(crate) struct App {
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) access: Access,
+    pub(crate) loops: Loops,
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
     pub(crate) launcher: Launcher,
@@ -63,11 +66,13 @@ pub(crate) struct Parts {
 
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, access, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } = parts;
-        let events = Events::new(Arc::clone(&store), config.http.max_streams);
+        let Parts { config, access, loops, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } =
+            parts;
+        let events = Events::new(Arc::clone(&store), config.http.max_streams, loops.clone());
         Self {
             config,
             access,
+            loops,
             script,
             runtime,
             launcher,
@@ -87,14 +92,28 @@ impl App {
         }
     }
 
+    /// Starts a loop that lasts as long as the server, and is started again when it fails.
+    pub(crate) fn start_loop<F, Fut>(self: &Arc<Self>, name: &'static str, run: F) -> Looping
+    where
+        F: Fn(Arc<Self>, Beat) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let app = Arc::clone(self);
+        self.loops.start(name, move |beat| run(Arc::clone(&app), beat))
+    }
+
     /// Whether the server has been told to end.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
 
-    /// Becomes true when the server is told to end.
-    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
+    /// Ends when the server is told to end, or is gone.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // An error means that it is gone.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
     }
 
     pub(crate) fn begin_stopping(&self) {

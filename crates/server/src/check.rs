@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dunnage_loops::Loops;
 use dunnage_protocol::{Answer, AskError, Functions, Load, Operation, Role};
 use dunnage_types::{Progress, WorkerId};
 use dunnage_workers::{Host, Launcher, Line, Worker};
@@ -35,7 +36,7 @@ pub struct CheckReport {
 pub async fn check(config: Config) -> Result<CheckReport, ServeError> {
     let script = serve::script(&config)?;
     let runtime = serve::runtime(&config)?;
-    let launcher = Launcher::start().map_err(ServeError::Launcher)?;
+    let launcher = Launcher::start(&Loops::default()).map_err(ServeError::Launcher)?;
     let load = Load {
         service: config.service.name,
         worker: WorkerId(1),

@@ -49,6 +49,8 @@ pub struct ServiceConfig {
     pub device: String,
     /// Whether the workers are replaced whenever the script's file changes. `--reload`.
     pub reload: bool,
+    /// How long a background loop may give no sign of life, beyond what its work may take. `--loop-patience`, by default 60 s.
+    pub loop_patience: Duration,
 }
 
 /// The HTTP side.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dunnage_files::Files;
+use dunnage_loops::Loops;
 use dunnage_store::Backlog;
 use dunnage_types::{JobKind, JobState, Timestamp};
 use dunnage_workers::PoolStatus;
@@ -39,6 +40,9 @@ pub(crate) struct Metrics {
     active_version: IntGauge,
     state_cache: StateCacheCounters,
     event_streams: IntGauge,
+    loop_restarts: IntCounterVec,
+    loops_ailing: IntGauge,
+    panics: IntCounter,
     files: FileMetrics,
 }
 
@@ -97,6 +101,13 @@ impl Metrics {
                 misses: register.add(IntCounter::new("state_cache_misses_total", "Reads of state that went to the database")?)?,
             },
             event_streams: register.gauge("event_streams", "Streams of events that are open")?,
+            loop_restarts: register.counters(
+                "loop_restarts_total",
+                "Failures of background loops, each of which was started again (docs/workers.md)",
+                &["loop"],
+            )?,
+            loops_ailing: register.gauge("loops_ailing", "Background loops that stand still or keep failing")?,
+            panics: register.add(IntCounter::new("panics_total", "Panics of the server, each of which is a mistake in it")?)?,
             files: FileMetrics::new(&register)?,
             registry,
         })
@@ -139,13 +150,20 @@ impl Metrics {
         self.event_streams.set(as_gauge(open as u64));
     }
 
+    pub(crate) fn take_loops(&self, loops: &Loops) {
+        for (name, restarts) in loops.restarts() {
+            raise_to(&self.loop_restarts.with_label_values(&[name]), restarts);
+        }
+        self.loops_ailing.set(as_gauge(loops.ailing().len() as u64));
+        raise_to(&self.panics, dunnage_loops::panics::count());
+    }
+
     /// The text, with the gauges as they are now.
     pub(crate) fn render(&self, pool: &PoolStatus, backlog: Option<Backlog>) -> Result<String, prometheus::Error> {
         self.workers_ready.set(as_gauge(pool.ready as u64));
         self.workers_wanted.set(as_gauge(pool.wanted as u64));
         for (reason, losses) in &pool.losses_by_reason {
-            let counter = self.workers_lost.with_label_values(&[reason.as_str()]);
-            counter.inc_by(losses.saturating_sub(counter.get()));
+            raise_to(&self.workers_lost.with_label_values(&[reason.as_str()]), *losses);
         }
         for (cause, refusals) in &pool.refusals {
             let counter = self.outputs_refused.with_label_values(&[cause.as_str()]);
@@ -181,6 +199,11 @@ impl Register<'_> {
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
+}
+
+/// Has a counter show what is counted elsewhere.
+fn raise_to(counter: &IntCounter, count: u64) {
+    counter.inc_by(count.saturating_sub(counter.get()));
 }
 
 pub(crate) fn as_gauge(value: u64) -> i64 {

@@ -1,13 +1,16 @@
 //! What happens around every request: its id, its log line, its metrics, and the body of its error.
 
+use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{StatusCode, Uri};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::access::Sight;
@@ -39,12 +42,51 @@ pub(crate) async fn around(
     let begin = Instant::now();
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
+    let (method, path) = (request.method().clone(), request.uri().clone());
+    // What is shared with other requests is behind locks, and these are taken whether a holder has panicked or not.
+    let answered = AssertUnwindSafe(answer(request, next, &id, begin)).catch_unwind().await;
+    answered.unwrap_or_else(|_| {
+        tracing::error!(request_id = id, %method, path = path.path(), status = 500, "a request was not answered because of a panic");
+        Err(Error::from(Broken { path, id }))
+    })
+}
+
+async fn answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    id: &str,
+    begin: Instant,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let response = match answered_at_once(&request) {
         Some(response) => request.into_response(response),
         // Handlers' errors are answers by now; an error here is the framework's own.
         None => next.call(request).await?.map_into_boxed_body(),
     };
-    Ok(observe(with_problem_body(response, &id), &id, begin))
+    Ok(observe(with_problem_body(response, id), id, begin))
+}
+
+/// A request whose answering panicked. It is gone, and with it what the framework knew of it.
+#[derive(Debug)]
+struct Broken {
+    path: Uri,
+    id: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a request was not answered because of a panic")
+    }
+}
+
+impl ResponseError for Broken {
+    fn error_response(&self) -> HttpResponse {
+        let problem = Problem::new(Code::Internal, "the server has made a mistake; its log says where");
+        let mut response = problem.respond_to(self.path.path(), &self.id, Sight::Surface);
+        if let Ok(value) = HeaderValue::from_str(&self.id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
 }
 
 /// The answer to a request that does not get to its handler.

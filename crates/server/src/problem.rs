@@ -62,6 +62,7 @@ pub enum Code {
     TooManyStreams,
     WorkerUnavailable,
     ShuttingDown,
+    LoopAiling,
     StoreUnavailable,
     S3Throttled,
     S3Stalled,
@@ -76,7 +77,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -122,6 +123,7 @@ impl Code {
         Self::TooManyStreams,
         Self::WorkerUnavailable,
         Self::ShuttingDown,
+        Self::LoopAiling,
         Self::StoreUnavailable,
         Self::S3Throttled,
         Self::S3Stalled,
@@ -183,6 +185,7 @@ impl Code {
             Self::TooManyStreams => ("too_many_streams", 503, "Too many streams are open"),
             Self::WorkerUnavailable => ("worker_unavailable", 503, "No worker is ready"),
             Self::ShuttingDown => ("shutting_down", 503, "The server is shutting down"),
+            Self::LoopAiling => ("loop_ailing", 503, "Part of the server stands still"),
             Self::StoreUnavailable => ("store_unavailable", 503, "The database is not available"),
             Self::S3Throttled => ("s3_throttled", 503, "S3 asks to slow down"),
             Self::S3Stalled => ("s3_stalled", 503, "S3 stopped sending"),
@@ -308,6 +311,11 @@ impl Problem {
 
     /// The answer to `request`, with everything that a client wants to know and this one may.
     pub(crate) fn respond(&self, request: &HttpRequest, request_id: &str, sight: Sight) -> HttpResponse {
+        self.respond_to(request.path(), request_id, sight)
+    }
+
+    /// The same, to a request for `path` of which no more is known.
+    pub(crate) fn respond_to(&self, path: &str, request_id: &str, sight: Sight) -> HttpResponse {
         let (code, status, title) = self.code.parts();
         let body = ProblemBody {
             r#type: format!("urn:dunnage:error:{code}"),
@@ -315,7 +323,7 @@ impl Problem {
             status,
             detail: self.outline.as_deref().filter(|_| sight < Sight::Reasons).unwrap_or(&self.detail).to_owned(),
             code,
-            instance: request.path().to_owned(),
+            instance: path.to_owned(),
             request_id: request_id.to_owned(),
             traceback: self.traceback.as_deref().filter(|_| sight >= Sight::Tracebacks).map(str::to_owned),
         };

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App as HttpApp, HttpServer, web};
+use dunnage_loops::Loops;
 use dunnage_store::StoreError;
 use dunnage_types::ReplicaId;
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
+use tokio::task::JoinError;
 
 use crate::access::{Access, AccessError};
 use crate::app::{App, Parts};
@@ -48,23 +50,37 @@ pub async fn run(
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let app = web::Data::from(Arc::new(assemble(config).await?));
+    tokio::pin!(stop);
+    let app = tokio::select! {
+        app = assemble(config) => web::Data::from(Arc::new(app?)),
+        // What has been started ends as it is dropped.
+        () = &mut stop => return Ok(()),
+    };
     let (server, addresses) = bind(&app)?;
     let handle = server.handle();
-    let server = tokio::spawn(server);
+    let mut server = tokio::spawn(server);
     let jobs = Loop::start(&app);
     let fleet = Fleet::start(&app);
     let callbacks = Deliveries::start(&app);
-    let following = app.access.follow();
-    let reload = app.config.service.reload.then(|| tokio::spawn(reload::watch(Arc::clone(&app))));
+    let following = app.access.follow(&app.loops);
+    let reload = app.config.service.reload.then(|| app.start_loop("script-reloader", reload::watch));
     addresses.first().copied().map(listening);
 
-    stop.await;
+    tokio::select! {
+        () = &mut stop => {}
+        ended = &mut server => return Err(ended_early(ended)),
+    }
     tracing::info!("stopping");
-    [reload, following].into_iter().flatten().for_each(|task| task.abort());
+    drop([reload, following]);
     shut_down(&app, jobs, fleet, handle).await;
     callbacks.stop().await;
     server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
+}
+
+/// Nobody is listened to any more though nobody has said so. Whoever runs this process has to start it again.
+fn ended_early(ended: Result<io::Result<()>, JoinError>) -> ServeError {
+    let ended = ended.map_err(io::Error::other).flatten();
+    ServeError::Http(ended.err().unwrap_or_else(|| io::Error::other("it has ended before it was told to")))
 }
 
 /// Opens everything a server needs, and starts its workers.
@@ -72,10 +88,12 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let script = script(&config)?;
     let runtime = runtime(&config)?;
     let access = Access::open(&config.http, &config.access)?;
+    let loops = Loops::new(config.service.loop_patience);
+    loops.watch().map_err(ServeError::Watch)?;
     let replica = ReplicaId::random();
-    let Storage { store, files, artifacts } = storage::open(&config, replica).await?;
+    let Storage { store, files, artifacts } = storage::open(&config, replica, &loops).await?;
 
-    let launcher = Launcher::start().map_err(ServeError::Launcher)?;
+    let launcher = Launcher::start(&loops).map_err(ServeError::Launcher)?;
     launcher.look_after_orphans(guard());
     let metrics = Metrics::new(config.service.name.as_str())?;
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
@@ -87,7 +105,7 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
         // To check its artifact, or even to fetch it, may take long; the fleet's loop sees to it.
         Some(_) => Pool::new(settings, launcher.clone(), host),
     };
-    Ok(App::new(Parts { config, access, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
+    Ok(App::new(Parts { config, access, loops, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics }))
 }
 
 /// The script's absolute path.
@@ -213,6 +231,9 @@ pub enum ServeError {
     /// No thread can be started.
     #[error("the thread that starts workers cannot be started")]
     Launcher(#[source] io::Error),
+    /// No thread can be started.
+    #[error("the thread that watches the others cannot be started")]
+    Watch(#[source] io::Error),
     /// The metrics contradict each other.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] prometheus::Error),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunnage_files::{Bucket, CacheSettings, FileProblem, Files, FilesSettings, S3Settings};
+use dunnage_loops::Loops;
 use dunnage_store::{BUSY_TIMEOUT, FolderLock, PostgresSettings, PostgresStore, SqliteStore, StateLimits, Store};
 use dunnage_types::ReplicaId;
 
@@ -33,7 +34,7 @@ pub(crate) struct Storage {
 /// Opens everything for the life `replica`.
 ///
 /// The embedded database is for one server, which holds its data folder alone. With PostgreSQL, replicas may share the folder.
-pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage, ServeError> {
+pub(crate) async fn open(config: &Config, replica: ReplicaId, loops: &Loops) -> Result<Storage, ServeError> {
     let (name, data_dir) = (config.service.name.as_str(), &config.storage.data_dir);
     let lock = config.storage.database.is_none().then(|| FolderLock::take(data_dir)).transpose()?;
     // Before the database, which cannot be opened on a disk that an unfinished artifact has filled.
@@ -46,7 +47,7 @@ pub(crate) async fn open(config: &Config, replica: ReplicaId) -> Result<Storage,
         }
         None => artifacts,
     };
-    let store = open_store(config, lock).await?;
+    let store = open_store(config, lock, loops).await?;
     let age = if config.storage.database.is_some() { SHARED_SWEEP_AGE } else { Duration::ZERO };
     uploads::sweep_local(&*store, &files, age).await?;
     sweep_artifacts(&*store, &artifacts, age).await?;
@@ -105,13 +106,14 @@ fn files_settings(config: &Config, uploads: PathBuf) -> FilesSettings {
     }
 }
 
-async fn open_store(config: &Config, lock: Option<FolderLock>) -> Result<Arc<dyn Store>, ServeError> {
+async fn open_store(config: &Config, lock: Option<FolderLock>, loops: &Loops) -> Result<Arc<dyn Store>, ServeError> {
     let limits = StateLimits { value_bytes: config.storage.state_value_bytes, ..StateLimits::default() };
     let service = config.service.name.clone();
     match (&config.storage.database, lock) {
         (Some(DatabaseConfig { url, connections }), _) => {
             let usual = PostgresSettings::new(url.clone(), service);
-            let settings = PostgresSettings { limits, connections: *connections, patience: DATABASE_PATIENCE, ..usual };
+            let (connections, loops) = (*connections, loops.clone());
+            let settings = PostgresSettings { limits, connections, patience: DATABASE_PATIENCE, loops, ..usual };
             Ok(Arc::new(PostgresStore::open(settings).await?))
         }
         (None, Some(lock)) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunnage_files::Files;
+use dunnage_loops::Beat;
 use dunnage_store::{JobFilter, Store, StoreError};
 use dunnage_types::{FileAddress, JobState};
 
@@ -14,6 +15,8 @@ use crate::problem::chain;
 const PAGE: u32 = 1000;
 /// How often the uploads that replicas share are looked through.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// How long that may take.
+const SWEEP_LIMIT: Duration = Duration::from_hours(1);
 /// What is younger may belong to a job that is being committed.
 const SHARED_AGE: Duration = Duration::from_hours(24);
 
@@ -28,13 +31,14 @@ pub(crate) async fn sweep_local(store: &dyn Store, files: &Files, age: Duration)
 }
 
 /// Removes those in the bucket at once and then every hour, for as long as it is polled. Failures are told and tried again.
-pub(crate) async fn sweep_shared_now_and_then(app: Arc<App>) {
+pub(crate) async fn sweep_shared_now_and_then(app: Arc<App>, beat: Beat) {
     loop {
+        beat.within(SWEEP_LIMIT);
         match wanted(&*app.store).await {
             Ok(wanted) => sweep_shared(&app, &wanted).await,
             Err(error) => tracing::error!(error = %chain(&error), "uploads that no job needs cannot be looked for"),
         }
-        tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        beat.rest(SWEEP_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
     }
 }
 

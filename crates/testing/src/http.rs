@@ -206,7 +206,12 @@ impl Response {
         body["detail"].as_str().expect("a problem has a detail").to_owned()
     }
 
-    fn read(stream: &mut impl BufRead, is_head: bool) -> io::Result<Self> {
+    /// Reads the next answer of a connection; `is_head` if it was asked for by HEAD and has no body.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come whole.
+    pub fn read(stream: &mut impl BufRead, is_head: bool) -> io::Result<Self> {
         let malformed = |line: &str| io::Error::other(format!("`{line}` is no part of an HTTP answer"));
         let status_line = read_line(stream)?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -1,5 +1,7 @@
 //! The product, broken on purpose in one place: tests that still pass with it are worth nothing.
 
+mod panic;
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +23,15 @@ pub enum Change {
     },
     /// A function returns at once: 0, `false`, `Ok(())`, or nothing. It must be one that returns its value in registers.
     ReturnsZero(&'static str),
-    /// A function returns at once: 1, or `true`.
+    /// A function returns at once: 1, `true`, or what means that it waits for ever if it is the `{{closure}}` of an `async fn` without
+    /// a value.
     ReturnsOne(&'static str),
+    /// A function panics at once. Only on x86-64, see [`CAN_PANIC`].
+    Panics(&'static str),
 }
+
+/// Whether [`Change::Panics`] can be made here.
+pub const CAN_PANIC: bool = cfg!(target_arch = "x86_64");
 
 /// The machine's instructions for returning 0 in both registers that values are returned in, and for returning 1.
 #[cfg(target_arch = "x86_64")]
@@ -39,13 +47,26 @@ const RETURNS: [&[u8]; 2] =
 /// When there is nothing to change: the text has changed, or the function has another name or was inlined.
 #[must_use]
 pub fn breed(change: Change, folder: &Path) -> PathBuf {
+    breed_with(&[change], folder)
+}
+
+/// The same with several changes.
+///
+/// # Panics
+///
+/// As [`breed`] does.
+#[must_use]
+pub fn breed_with(changes: &[Change], folder: &Path) -> PathBuf {
     let original = built_dunnage();
     let mut bytes = std::fs::read(&original).expect("the binary has been built");
-    match change {
-        Change::Nothing => {}
-        Change::Text { find, replace } => replace_text(&mut bytes, find, replace),
-        Change::ReturnsZero(function) => replace_code(&mut bytes, function, RETURNS[0]),
-        Change::ReturnsOne(function) => replace_code(&mut bytes, function, RETURNS[1]),
+    for change in changes {
+        match change {
+            Change::Nothing => {}
+            Change::Text { find, replace } => replace_text(&mut bytes, find, replace),
+            Change::ReturnsZero(function) => replace_code(&mut bytes, function, RETURNS[0]),
+            Change::ReturnsOne(function) => replace_code(&mut bytes, function, RETURNS[1]),
+            Change::Panics(function) => panic::plant(&mut bytes, function),
+        }
     }
     place(&bytes, &original, folder)
 }
@@ -72,25 +93,31 @@ fn replace_text(bytes: &mut [u8], find: &str, replace: &str) {
 }
 
 fn replace_code(bytes: &mut [u8], function: &str, code: &[u8]) {
-    let places = places_of(bytes, function);
-    assert!(!places.is_empty(), "the binary has no function `{function}`; has it another name, or was it inlined?");
-    for place in places {
+    for (_, place) in places_of(bytes, function) {
         bytes[place..place + code.len()].copy_from_slice(code);
     }
 }
 
-/// Where in the file a function begins; it may be there more than once.
-fn places_of(bytes: &[u8], function: &str) -> Vec<usize> {
-    let file = object::File::parse(bytes).expect("the binary is one that can be read");
-    let is_it = |name: &str| format!("{:#}", rustc_demangle::demangle(name)) == function;
-    let addresses: Vec<u64> =
-        file.symbols().filter(|symbol| symbol.name().is_ok_and(is_it)).map(|symbol| symbol.address()).collect();
-    let place = |address: &u64| {
+/// Where a function begins, in memory and in the file; it may be there more than once.
+fn places_of(bytes: &[u8], function: &str) -> Vec<(u64, usize)> {
+    let file = parse(bytes);
+    // Most names are ruled out before they are written out, which takes long for all of them.
+    let words: Vec<_> = function.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
+    let may_be = |name: &str| words.iter().all(|word| *word == "closure" || name.contains(word));
+    let is_it = |name: &str| may_be(name) && format!("{:#}", rustc_demangle::demangle(name)) == function;
+    let addresses = file.symbols().filter(|symbol| symbol.name().is_ok_and(is_it)).map(|symbol| symbol.address());
+    let place = |address: u64| {
         file.sections().find_map(|section| {
             let (begin, length) = section.file_range()?;
             let within = address.checked_sub(section.address()).filter(|within| *within < length)?;
-            usize::try_from(begin + within).ok()
+            Some((address, usize::try_from(begin + within).ok()?))
         })
     };
-    addresses.iter().filter_map(place).collect()
+    let places: Vec<_> = addresses.filter_map(place).collect();
+    assert!(!places.is_empty(), "the binary has no function `{function}`; has it another name, or was it inlined?");
+    places
+}
+
+fn parse(bytes: &[u8]) -> object::File<'_> {
+    object::File::parse(bytes).expect("the binary is one that can be read")
 }

@@ -40,6 +40,12 @@ impl Service {
         Self { child, address, log, mark }
     }
 
+    /// One that does not tell where it listens, on loopback at this port.
+    pub(crate) fn unheard(command: &mut Command, mark: String, port: u16) -> Self {
+        let child = command.spawn().expect("the binary can be started");
+        Self { child, address: (std::net::Ipv4Addr::LOCALHOST, port).into(), log: Log::default(), mark }
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -238,6 +238,48 @@ impl Setup {
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Runs `serve`, sends it a signal, such as `TERM`, after a while, and returns how it ended, how long after the signal that was, and
+    /// what it had said.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time, or leaves processes behind.
+    #[must_use]
+    pub fn interrupted(&self, after: Duration, signal: &str) -> (ExitStatus, Duration, String) {
+        let mark = next_mark();
+        let mut child = self.command(&mark).spawn().expect("the binary can be started");
+        std::thread::sleep(after);
+        let sent = Instant::now();
+        crate::service::signal(i32::try_from(child.id()).expect("process numbers are small"), signal);
+        while child.try_wait().expect("it is our child").is_none() {
+            if sent.elapsed() > START_PATIENCE {
+                child.kill().expect("it is our child");
+                panic!("a service does not end that got SIG{signal} {after:?} after its start");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let took = sent.elapsed();
+        let output = child.wait_with_output().expect("it is our child");
+        eventually("nothing is left", Duration::from_secs(2), || census::marked(&mark).is_empty().then_some(()));
+        (output.status, took, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Like [`Setup::start`], but what it says goes to `log`, so that the port must have been chosen ([`Setup::port`]).
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready in time.
+    pub fn start_unheard(&self, log: impl Into<Stdio>) -> Service {
+        let mark = next_mark();
+        let service = Service::unheard(self.command(&mark).stderr(log), mark, self.port);
+        let is_ready = || {
+            let asked = crate::http::Request::new("GET", "/healthz/ready").send(service.address());
+            asked.is_ok_and(|answer| answer.status == 200).then_some(())
+        };
+        eventually("the service is ready", START_PATIENCE, is_ready);
+        service
+    }
+
     fn command(&self, mark: &str) -> Command {
         self.command_in(&self.data_dir(), mark)
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dunnage_loops::{Beat, Looping, Loops};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,28 +45,32 @@ impl Family {
         lock(&self.own).remove(&pid);
     }
 
-    /// From now on orphans come to us, and are reaped when they end. The task goes on until it is dropped with its runtime.
+    /// From now on orphans come to us, and are reaped when they end, for as long as the loop is held.
     ///
     /// # Errors
     ///
     /// An [`io::Error`] if the system cannot do that; orphans then go to process 1.
-    pub(crate) fn adopt_orphans(&self) -> io::Result<()> {
-        let mut ends = signal(SignalKind::child())?;
+    pub(crate) fn adopt_orphans(&self, loops: &Loops) -> io::Result<Looping> {
+        let _possible = signal(SignalKind::child())?;
         *lock(&self.inherited) = children().map(|child| child.pid).collect();
         set_child_subreaper(Some(getpid()))?;
         let family = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let reaping = family.clone();
-                // Only a panic is an error here, and it has been reported.
-                let _ = tokio::task::spawn_blocking(move || reaping.reap_orphans()).await;
-                tokio::select! {
-                    _ = ends.recv() => {}
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                }
+        Ok(loops.start("reaper", move |beat| family.clone().reap_again_and_again(beat)))
+    }
+
+    async fn reap_again_and_again(self, beat: Beat) {
+        let Ok(mut ends) = signal(SignalKind::child()) else { return };
+        loop {
+            let reaping = self.clone();
+            if tokio::task::spawn_blocking(move || reaping.reap_orphans()).await.is_err() {
+                // It panicked, which has been reported.
+                return;
             }
-        });
-        Ok(())
+            tokio::select! {
+                _ = ends.recv() => {}
+                () = beat.rest(LOOK_EVERY) => {}
+            }
+        }
     }
 
     /// Reaps the orphans that have ended, and returns how many that were.

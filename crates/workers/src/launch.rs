@@ -4,11 +4,14 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use dunnage_loops::{Beat, Looping, Loops};
 use rustix::process::Pid;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,6 +27,11 @@ use crate::sys;
 /// What a worker does not get to see of the server's environment: its configuration and its credentials.
 const WITHHELD_PREFIXES: [&str; 4] = ["DUNNAGE_", "AWS_", "PG", "DATABASE_URL"];
 
+/// The name of the thread.
+const LAUNCHER: &str = "launcher";
+/// How long starting one program may take; its file may lie far away.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+
 /// Starts programs, all from one thread that lives as long as the process.
 ///
 /// The kernel kills a worker when the *thread* that started it ends (`PR_SET_PDEATHSIG`), so workers must not be started
@@ -37,6 +45,7 @@ pub struct Launcher {
 /// What all workers of a server have in common.
 #[derive(Debug)]
 struct Shared {
+    loops: Loops,
     mark: ServerMark,
     scratch: Scratch,
     shared_memory: SharedMemory,
@@ -44,6 +53,7 @@ struct Shared {
     oom_kills: Arc<OomKills>,
     started: AtomicU64,
     guard: Mutex<Option<Guard>>,
+    reaper: Mutex<Option<Looping>>,
 }
 
 #[derive(Debug)]
@@ -73,37 +83,29 @@ pub(crate) struct Launched {
 }
 
 impl Launcher {
-    /// Starts the thread.
+    /// Starts the thread, which is one of the `loops`. It cannot be started again: the workers it has started would end. So a panic ends
+    /// one start alone.
     ///
     /// # Errors
     ///
     /// An [`io::Error`] if the system refuses another thread, a folder for temporary files, or a look at this process's own
     /// descriptors.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(loops: &Loops) -> io::Result<Self> {
         sys::withhold_inherited()?;
-        let (requests, mut received) = mpsc::unbounded_channel::<Request>();
-        std::thread::Builder::new().name("launcher".to_owned()).spawn(move || {
-            while let Some(Request { runtime, directory, belongings, respond }) = received.blocking_recv() {
-                let launched = launch(&runtime, &directory, belongings);
-                if let Err(Ok(unwanted)) = respond.send(launched) {
-                    // Whoever asked has gone; nobody else would end and reap the child.
-                    discard(unwanted);
-                }
-            }
-            // The handles are all gone, but the workers they started may not be: stay until the process ends.
-            loop {
-                std::thread::park();
-            }
-        })?;
+        let (requests, received) = mpsc::unbounded_channel::<Request>();
+        let (watching, beat) = (loops.clone(), loops.beat(LAUNCHER));
+        std::thread::Builder::new().name(LAUNCHER.to_owned()).spawn(move || launch_all(received, &watching, &beat))?;
         let (mark, scratch) = (ServerMark::random(), Scratch::make()?);
         let shared = Shared {
-            shared_memory: SharedMemory::watch(mark.clone(), scratch.notes()?),
+            loops: loops.clone(),
+            shared_memory: SharedMemory::watch(loops, mark.clone(), scratch.notes()?),
             mark,
             scratch,
             family: Family::default(),
             oom_kills: Arc::new(OomKills::watch()),
             started: AtomicU64::new(0),
             guard: Mutex::new(None),
+            reaper: Mutex::new(None),
         };
         Ok(Self { requests, shared: Arc::new(shared) })
     }
@@ -112,8 +114,9 @@ impl Launcher {
     /// and `guard`, a command that comes to [`crate::stand_guard`], ends them if this process is killed. What of it cannot be had is
     /// told in the log.
     pub fn look_after_orphans(&self, guard: Command) {
-        if let Err(error) = self.shared.family.adopt_orphans() {
-            tracing::warn!(%error, "daemons that scripts start will not be reaped here");
+        match self.shared.family.adopt_orphans(&self.shared.loops) {
+            Ok(reaper) => *self.shared.reaper.lock().unwrap_or_else(PoisonError::into_inner) = Some(reaper),
+            Err(error) => tracing::warn!(%error, "daemons that scripts start will not be reaped here"),
         }
         match Guard::start(guard, &self.shared.mark, &self.shared.family) {
             Ok(guard) => *self.guard() = Some(guard),
@@ -133,6 +136,10 @@ impl Launcher {
         if let Err(error) = finishing.await {
             tracing::error!(%error, "what scripts have started could not be ended");
         }
+    }
+
+    pub(crate) fn loops(&self) -> &Loops {
+        &self.shared.loops
     }
 
     pub(crate) async fn launch(&self, runtime: Runtime, directory: PathBuf) -> io::Result<Launched> {
@@ -157,6 +164,26 @@ impl Launcher {
 
     fn guard(&self) -> std::sync::MutexGuard<'_, Option<Guard>> {
         self.shared.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn launch_all(mut received: mpsc::UnboundedReceiver<Request>, loops: &Loops, beat: &Beat) -> ! {
+    while let Some(Request { runtime, directory, belongings, respond }) = received.blocking_recv() {
+        beat.within(LAUNCH_LIMIT);
+        let launched = catch_unwind(AssertUnwindSafe(|| launch(&runtime, &directory, belongings)));
+        let launched = launched.unwrap_or_else(|_| {
+            loops.note_restart(LAUNCHER);
+            Err(io::Error::other("starting it panicked; the log says where"))
+        });
+        if let Err(Ok(unwanted)) = respond.send(launched) {
+            // Whoever asked has gone; nobody else would end and reap the child.
+            discard(unwanted);
+        }
+        beat.idle();
+    }
+    // The handles are all gone, but the workers they started may not be: stay until the process ends.
+    loop {
+        std::thread::park();
     }
 }
 

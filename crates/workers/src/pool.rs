@@ -5,10 +5,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dunnage_loops::Looping;
 use dunnage_protocol::{Artifact, CallError, Functions, Outcome, Request, Run};
 use dunnage_types::{Vector, Version, WorkerId};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admission::{Place, Refusal, RefusalCause, Refusals};
@@ -94,7 +94,7 @@ impl Pool {
             pace: Pace::default(),
             refusals: Refusals::default(),
             serving: RwLock::new(Generation::new(None, Phase::Serving)),
-            slots: tokio::sync::Mutex::new(JoinSet::new()),
+            slots: tokio::sync::Mutex::default(),
             begun: AtomicBool::new(false),
             workers: AtomicU32::new(0),
             losses: Losses::default(),
@@ -272,7 +272,11 @@ impl Pool {
             }
         }
         let mut slots = self.shared.slots.lock().await;
-        while slots.join_next().await.is_some() {}
+        // From now on one that fails is not started again.
+        slots.iter().for_each(Looping::tell_to_end);
+        for slot in &mut *slots {
+            slot.ended().await;
+        }
     }
 
     /// Refuses at once what would only wait in vain: no worker is loaded, and the newest start has failed.
@@ -284,11 +288,13 @@ impl Pool {
         }
     }
 
-    fn start_slots(&self, slots: &mut JoinSet<()>, generation: &Arc<Generation>) {
+    fn start_slots(&self, slots: &mut Vec<Looping>, generation: &Arc<Generation>) {
         self.shared.begun.store(true, Ordering::SeqCst);
-        while slots.try_join_next().is_some() {}
+        slots.retain(|slot| !slot.has_ended());
         for _ in 0..self.shared.settings.workers {
-            slots.spawn(slot::keep_running(Arc::clone(&self.shared), Arc::clone(generation)));
+            let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(generation));
+            let run = move |beat| slot::run(Arc::clone(&shared), Arc::clone(&generation), beat);
+            slots.push(self.shared.launcher.loops().start("serving-slot", run));
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use dunnage_loops::Looping;
 use dunnage_types::{ServiceName, WorkerId};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::admission::Refusals;
 use crate::batch::{Failed, Work};
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
     pub(crate) refusals: Refusals,
     pub(crate) serving: RwLock<Arc<Generation>>,
-    pub(crate) slots: tokio::sync::Mutex<JoinSet<()>>,
+    pub(crate) slots: tokio::sync::Mutex<Vec<Looping>>,
     /// Whether slots have been started.
     pub(crate) begun: AtomicBool,
     pub(crate) workers: AtomicU32,

@@ -9,10 +9,12 @@ use std::fs::{self, File, Metadata};
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dunnage_loops::{Beat, Loops};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::process::Pid;
@@ -21,6 +23,10 @@ use crate::kin::{self, ServerMark, WorkerMark};
 
 /// Where the system keeps shared memory.
 const FOLDER: &str = "/dev/shm";
+/// The thread that watches it.
+const LOOP: &str = "shared-memory";
+/// How long it may take to find out who has made an object.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// How long the objects of a killed process may still be held by it.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long to wait between two looks at that.
@@ -45,18 +51,19 @@ struct Object {
 impl SharedMemory {
     /// Notes what the workers of the server make from now on, in memory and at the end of `notes`, from which [`sweep`] reads it should
     /// this server be killed. What cannot be watched is left where it is.
-    pub(crate) fn watch(mark: ServerMark, notes: File) -> Self {
+    pub(crate) fn watch(loops: &Loops, mark: ServerMark, notes: File) -> Self {
         let shared_memory = Self::default();
-        let watching = shared_memory.clone();
-        let thread = std::thread::Builder::new().name("shared-memory".to_owned());
-        let started = created_in(FOLDER).and_then(|events| thread.spawn(move || watching.follow(&events, &mark, notes)));
+        let (watching, loops, beat) = (shared_memory.clone(), loops.clone(), loops.beat(LOOP));
+        let thread = std::thread::Builder::new().name(LOOP.to_owned());
+        let started = created_in(FOLDER).and_then(|events| thread.spawn(move || watching.follow(&events, &mark, notes, &loops, &beat)));
         if let Err(error) = started {
             tracing::warn!(%error, "shared memory that killed scripts leave will stay");
         }
         shared_memory
     }
 
-    fn follow(&self, events: &OwnedFd, mark: &ServerMark, mut notes: File) {
+    /// A panic costs one object its note, and is counted.
+    fn follow(&self, events: &OwnedFd, mark: &ServerMark, mut notes: File, loops: &Loops, beat: &Beat) {
         let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
         let mut reader = Reader::new(events, &mut buffer);
         loop {
@@ -65,14 +72,22 @@ impl SharedMemory {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return tracing::warn!(%error, "shared memory is no longer watched"),
             };
-            let Some(object) = name.and_then(Object::named) else { continue };
-            let Some(worker) = maker(&object, mark) else { continue };
-            tracing::debug!(name = object.name, "a worker has made shared memory");
-            if let Err(error) = writeln!(notes, "{} {} {}", object.device, object.inode, object.name) {
-                tracing::warn!(%error, "shared memory of a worker could not be noted for the next server");
+            beat.within(LOOK_LIMIT);
+            if catch_unwind(AssertUnwindSafe(|| self.note(name, mark, &mut notes))).is_err() {
+                loops.note_restart(LOOP);
             }
-            self.lock().entry(worker).or_default().push(object);
+            beat.idle();
         }
+    }
+
+    fn note(&self, name: Option<String>, mark: &ServerMark, notes: &mut File) {
+        let Some(object) = name.and_then(Object::named) else { return };
+        let Some(worker) = maker(&object, mark) else { return };
+        tracing::debug!(name = object.name, "a worker has made shared memory");
+        if let Err(error) = writeln!(notes, "{} {} {}", object.device, object.inode, object.name) {
+            tracing::warn!(%error, "shared memory of a worker could not be noted for the next server");
+        }
+        self.lock().entry(worker).or_default().push(object);
     }
 
     /// Removes what a worker has left, which has ended with all its processes.

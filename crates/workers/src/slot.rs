@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use dunnage_loops::Beat;
 use dunnage_protocol::{Load, Role};
 use dunnage_types::WorkerId;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::batch::{self, BatchLimits, Work};
 use crate::calls;
@@ -24,30 +24,21 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest wait after the loss of a worker that had loaded the script: the request it had is to blame, and others wait.
 const LONGEST_BACKOFF_ONCE_LOADED: Duration = Duration::from_secs(1);
+/// How long a worker may take to end, whatever has to be done to it.
+const END_LIMIT: Duration = Duration::from_secs(30);
+/// How often a slot gives a sign of life while its worker has nothing to do.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// How often the script is looked at while it cannot be loaded: it may have been mended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs a slot until the generation is retired, and once more whenever it panics: a mistake of ours must not cost a worker for good.
-pub(crate) async fn keep_running(shared: Arc<Shared>, generation: Arc<Generation>) {
-    let mut slot = JoinSet::new();
-    loop {
-        slot.spawn(run(Arc::clone(&shared), Arc::clone(&generation)));
-        match slot.join_next().await {
-            Some(Err(error)) if error.is_panic() => {
-                tracing::error!(%error, "the part of the server that feeds a worker has panicked; starting it again");
-                rest(backoff(1, LONGEST_BACKOFF), &mut generation.phases()).await;
-            }
-            _ => return,
-        }
-    }
-}
-
 /// Runs until the generation is retired.
-async fn run(shared: Arc<Shared>, generation: Arc<Generation>) {
+pub(crate) async fn run(shared: Arc<Shared>, generation: Arc<Generation>, beat: Beat) {
     let phases = generation.phases();
-    let mut slot = Slot { shared, generation, phases, succession: Succession::default(), failures: 0 };
+    let mut slot = Slot { shared, generation, phases, succession: Succession::default(), failures: 0, beat };
     slot.keep_alive().await;
+    slot.beat.within(END_LIMIT);
     slot.succession.end().await;
+    slot.beat.finish();
 }
 
 struct Slot {
@@ -57,11 +48,13 @@ struct Slot {
     succession: Succession,
     /// How many workers in a row could not be started, or answered nothing before they died.
     failures: u32,
+    beat: Beat,
 }
 
 impl Slot {
     async fn keep_alive(&mut self) {
         while *self.phases.borrow_and_update() != Phase::Retired {
+            self.beat.within(self.shared.settings.load_timeout);
             let loaded_from = stamp(&self.shared.settings.script).await;
             let Some(started) = self.next_worker().await else { return };
             match started {
@@ -75,11 +68,13 @@ impl Slot {
                     self.shared.note_loss(&lost);
                     self.failures = if answered > 0 { 1 } else { self.failures + 1 };
                     if !self.succession.is_under_way() {
+                        self.beat.within(LONGEST_BACKOFF_ONCE_LOADED);
                         rest(backoff(self.failures, LONGEST_BACKOFF_ONCE_LOADED), &mut self.phases).await;
                     }
                 }
                 Err(error) => {
                     self.note_failed_start(&error);
+                    self.beat.within(LONGEST_BACKOFF);
                     tokio::select! {
                         () = rest(backoff(self.failures, LONGEST_BACKOFF), &mut self.phases) => {}
                         () = changed(&self.shared.settings.script, loaded_from) => self.failures = 0,
@@ -119,6 +114,7 @@ impl Slot {
     async fn serve(&mut self, mut worker: Worker, answered: &mut u64) -> Option<Lost> {
         let mut wear = Wear::new(self.shared.settings.recycling);
         loop {
+            self.beat.within(BEAT_EVERY);
             let phase = *self.phases.borrow_and_update();
             if phase == Phase::Retired {
                 worker.stop().await;
@@ -146,12 +142,18 @@ impl Slot {
                     *answered += 1;
                     self.replace_if_worn_out(&worker, &mut wear);
                 }
+                () = tokio::time::sleep(BEAT_EVERY) => {}
             }
         }
     }
 
     async fn work(&mut self, worker: &mut Worker, wear: &mut Wear, work: Work) -> Result<(), Lost> {
         let settings = &self.shared.settings;
+        let limit = match &work {
+            Work::Output(_) => settings.max_wait.saturating_add(settings.timeout),
+            Work::Job(job) => job.timeout.saturating_add(job.cancel_grace),
+        };
+        self.beat.within(limit.saturating_add(END_LIMIT));
         match work {
             Work::Output(first) => {
                 let max_batch = if worker.started().functions.output_batch { settings.max_batch } else { 1 };

@@ -46,7 +46,11 @@ impl Succession {
         match self.starting.join_next().await {
             Some(Ok(started)) => started,
             // It was stopped, or panicked, which has been reported.
-            Some(Err(_)) | None => std::future::pending().await,
+            Some(Err(_)) => {
+                self.postpone();
+                std::future::pending().await
+            }
+            None => std::future::pending().await,
         }
     }
 

@@ -27,6 +27,7 @@ impl Interpreter {
     /// Opens a state and loads our half into it.
     pub(crate) fn new() -> mlua::Result<Self> {
         let lua = sys::open()?;
+        lua.load(include_str!("lua/signals.lua")).set_name("=dunnage").exec()?;
         let failure = load(&lua, include_str!("lua/failure.lua"), ())?;
         let array = load(&lua, include_str!("lua/array.lua"), &failure)?;
         let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array))?;

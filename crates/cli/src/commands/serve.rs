@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use crate::logging;
 use crate::settings::Settings;
 
-/// The conventional exit codes of a process ended by SIGINT and SIGTERM.
+/// The conventional exit codes of a process ended by SIGHUP, SIGINT and SIGTERM.
+const HUNG_UP: i32 = 129;
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
 
@@ -40,6 +41,7 @@ impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.to_config()?;
         logging::start(&self.settings.logs)?;
+        dunnage_loops::panics::log_all();
         make_data_dir(&config.storage.data_dir)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         runtime.block_on(async {
@@ -94,25 +96,47 @@ fn local_url(scheme: &str, address: SocketAddr) -> String {
     format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
-/// Ends at the first SIGTERM or SIGINT. The second one exits the process; its workers end with it.
+/// Ends at the first SIGTERM or SIGINT, and where people watch at SIGHUP, too, which then says that their terminal is gone. The second
+/// one exits the process; its workers end with it.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut signals = StopSignals::listen()?;
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
-        next(&mut terminate, &mut interrupt).await;
+        signals.next().await;
         // The server may have ended by itself, and then nobody waits for the signal any more.
         let _ = stop.send(());
-        std::process::exit(next(&mut terminate, &mut interrupt).await);
+        std::process::exit(signals.next().await);
     });
     Ok(async { stopped.await.unwrap_or_default() })
 }
 
-/// Waits for either signal, and returns the exit code that goes with it.
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
-    tokio::select! {
-        _ = terminate.recv() => TERMINATED,
-        _ = interrupt.recv() => INTERRUPTED,
+/// The signals that stop a server. None ends the process by itself any more, SIGHUP included: where nobody watches, it only has files
+/// read anew.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    has_terminal: bool,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind, name| signal(kind).with_context(|| format!("cannot listen for {name}"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
+            hangup: listen(SignalKind::hangup(), "SIGHUP")?,
+            has_terminal: io::stderr().is_terminal(),
+        })
+    }
+
+    /// Waits for the next one, and returns the exit code that goes with it.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => TERMINATED,
+            _ = self.interrupt.recv() => INTERRUPTED,
+            _ = self.hangup.recv(), if self.has_terminal => HUNG_UP,
+        }
     }
 }
 

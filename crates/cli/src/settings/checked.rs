@@ -179,6 +179,7 @@ impl Settings {
                 python: service.python.clone(),
                 device: service.device.clone(),
                 reload: service.reload,
+                loop_patience: service.loop_patience,
             },
             http: HttpConfig {
                 host: http.host,

@@ -78,6 +78,9 @@ pub(crate) struct ServiceSettings {
     #[arg(long, env = "DUNNAGE_RELOAD", value_name = "true|false", default_value = "false", default_missing_value = "true",
           num_args = 0..=1, require_equals = true, value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub(crate) reload: bool,
+    /// How long a background loop may stand still, beyond what its work may take, before `/healthz/live` fails
+    #[arg(long, env = "DUNNAGE_LOOP_PATIENCE", value_name = "TIME", default_value = "60s", value_parser = value::duration)]
+    pub(crate) loop_patience: Duration,
 }
 
 /// The HTTP side.

@@ -14,12 +14,13 @@ use dunnage_testing::service::{Service, job_id, signal};
 use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
 
-use crate::listener::Listener;
+use crate::listener::{Event, Listener};
 
 in_both_languages!(
     a_traceback_is_shown_to_tokens_with_the_scope_only,
     the_last_words_of_a_worker_are_told_to_those_who_may_train,
     why_a_script_cannot_be_loaded_is_not_told_to_strangers,
+    a_stream_of_events_ends_with_what_its_token_allows,
 );
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -178,6 +179,26 @@ fn tokens_come_and_go_while_the_server_runs() {
     eventually("SIGHUP has it read again", PATIENCE, || (readings() > before).then_some(()));
     let log = service.log().join("\n");
     assert!(![TRAIN, ADMIN, METRICS, "hush-hush"].iter().any(|token| log.contains(token)), "{log}");
+}
+
+fn a_stream_of_events_ends_with_what_its_token_allows(language: Language) {
+    let setup = Setup::new(language, "calls");
+    let path = token_file(&setup, &format!("train {TRAIN}\nadmin {ADMIN}\n"));
+    let service = setup.start_with(&["--token-file", path.to_str().unwrap()]);
+    let submit = Request::new("POST", "/input").json(&setup.body(json!({"case": "wait"}))).token(ADMIN);
+    let job = job_id(&service.send(&submit));
+    let listen = |token: &str| {
+        let authorization = format!("Authorization: Bearer {token}\r\n");
+        Listener::connect(&service, &format!("/jobs/{job}/events"), &authorization)
+    };
+    let waiting = |event: &Event| event.name == "progress" && event.data["message"] == "waiting";
+    let (mut lost, mut kept) = (listen(TRAIN), listen(ADMIN));
+    lost.until("it runs", waiting);
+    kept.until("it runs", waiting);
+    write_tokens(&path, &format!("infer {TRAIN}\nadmin {ADMIN}\n"), 0o600);
+    assert_eq!(lost.rest(), [], "the stream ends in good order");
+    service.send(&Request::new("DELETE", &format!("/jobs/{job}")).token(ADMIN)).expect(202);
+    kept.until("it is cancelled", |event| event.data["state"] == "cancelled");
 }
 
 /// The addresses on which a process listens, as the kernel writes them.

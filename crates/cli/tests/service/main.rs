@@ -4,6 +4,7 @@
 //! subject each; those of `in_both_languages` run once in Python and once in Lua.
 
 mod listener;
+mod loops;
 
 mod access;
 mod api;
@@ -16,6 +17,7 @@ mod canaries;
 mod confines;
 mod crashes;
 mod described;
+mod endings;
 mod events;
 mod fleet;
 mod flights;

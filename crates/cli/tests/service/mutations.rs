@@ -20,7 +20,7 @@ struct Mutation {
     noticed_by: &'static [&'static str],
 }
 
-const MUTATIONS: [Mutation; 26] = [
+const MUTATIONS: [Mutation; 30] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
@@ -153,6 +153,29 @@ const MUTATIONS: [Mutation; 26] = [
         why: "any token shows why a script cannot be loaded",
         change: Change::ReturnsOne("dunnage_server::access::sight_with"),
         noticed_by: &["access::the_last_words_of_a_worker_are_told_to_those_who_may_train"],
+    },
+    Mutation {
+        why: "a loop that stands still is not missed",
+        change: Change::ReturnsZero("dunnage_loops::beat::Beat::within"),
+        noticed_by: &["loops::a_keeper_that_stands_still_is_missed"],
+    },
+    Mutation {
+        why: "nobody counts the failures of loops",
+        change: Change::ReturnsZero("dunnage_loops::Loops::note_restart"),
+        noticed_by: &[
+            "loops::an_attempt_whose_keeper_panics_ends_and_is_tried_again",
+            "loops::a_job_whose_attempt_panics_is_tried_again_and_others_go_on",
+        ],
+    },
+    Mutation {
+        why: "jobs may go on when the grace is over",
+        change: Change::ReturnsZero("dunnage_server::app::Running::kill_all"),
+        noticed_by: &["endings::a_job_that_is_longer_than_the_grace_is_handed_back_at_its_end"],
+    },
+    Mutation {
+        why: "tokens that are taken away are good for what was begun with them",
+        change: Change::ReturnsOne("dunnage_server::access::revoked::Standing::holds"),
+        noticed_by: &["access::a_stream_of_events_ends_with_what_its_token_allows"],
     },
 ];
 

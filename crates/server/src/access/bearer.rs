@@ -3,7 +3,7 @@
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 
 use super::scope::Scopes;
-use super::token::Tokens;
+use super::token::{self, Tokens};
 use crate::problem::{Code, Problem};
 
 /// What the token of a request allows.
@@ -20,6 +20,11 @@ pub(super) fn scopes(tokens: &Tokens, headers: &HeaderMap) -> Result<Scopes, Pro
         (_, Some(_)) => Err(invalid()),
         (None, None) => Err(missing()),
     }
+}
+
+/// The digest of a request's token, to ask for it again later; `None` without one.
+pub(super) fn digest(headers: &HeaderMap) -> Option<[u8; 32]> {
+    headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())).and_then(token::digest)
 }
 
 /// The token of `Bearer TOKEN`.

@@ -10,6 +10,7 @@ mod error;
 mod origins;
 mod private_file;
 mod reloaded;
+mod revoked;
 pub(crate) mod rules;
 pub(crate) mod scope;
 mod sight;
@@ -20,9 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use dunnage_loops::{Looping, Loops};
 use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
-use tokio::task::JoinHandle;
 
 pub(crate) use described::Described;
 pub use error::AccessError;
@@ -90,6 +91,20 @@ impl Access {
         self.tokens.is_some()
     }
 
+    /// Ends when a request that was let in would not be any more, because its token or what that allowed has been taken away. It does
+    /// not keep the token.
+    pub(crate) fn revoked(&self, request: &HttpRequest) -> impl Future<Output = ()> + Send + use<> {
+        let needed = rules::needed(request.path());
+        let guarded = self.tokens.clone().zip(needed);
+        let standing = guarded.map(|(tokens, needed)| revoked::Standing::of(tokens, needed, request.headers()));
+        async move {
+            match standing {
+                Some(standing) => standing.lost().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// What a caller sees of whom nothing else is known.
     pub(crate) fn usual_sight(&self) -> Sight {
         self.anonymous
@@ -100,15 +115,15 @@ impl Access {
         self.certificate.clone().map(tls::server_config)
     }
 
-    /// Starts to follow the files of tokens and certificates, if there are any. Aborting the task ends that.
-    pub(crate) fn follow(&self) -> Option<JoinHandle<()>> {
+    /// Starts to follow the files of tokens and certificates, if there are any.
+    pub(crate) fn follow(&self, loops: &Loops) -> Option<Looping> {
         let (tokens, certificate) = (self.tokens.clone(), self.certificate.clone());
         let has_files = certificate.is_some() || tokens.as_ref().is_some_and(|tokens| tokens.has_files());
-        let refresh = move |forced| {
+        let refresh: Arc<reloaded::Refresh> = Arc::new(move |forced| {
             tokens.iter().for_each(|tokens| tokens.refresh(forced));
             certificate.iter().for_each(|certificate| certificate.refresh(forced));
-        };
-        has_files.then(|| tokio::spawn(reloaded::follow(refresh)))
+        });
+        has_files.then(|| loops.start("access-reloader", move |beat| reloaded::follow(Arc::clone(&refresh), beat)))
     }
 }
 

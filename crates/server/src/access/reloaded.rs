@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dunnage_loops::Beat;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::AccessError;
 use super::private_file::Stamp;
@@ -20,6 +22,7 @@ pub(crate) struct Reloaded<T> {
     files: Vec<PathBuf>,
     make: Box<dyn Fn() -> Result<T, AccessError> + Send + Sync>,
     value: ArcSwap<T>,
+    news: watch::Sender<()>,
     stamps: Mutex<Stamps>,
 }
 
@@ -39,7 +42,7 @@ impl<T> Reloaded<T> {
         // Before they are read, so that a change during the reading is one.
         let stamps = stamps(&files);
         let value = ArcSwap::from_pointee(make()?);
-        Ok(Self { what, files, make: Box::new(make), value, stamps: Mutex::new(stamps) })
+        Ok(Self { what, files, make: Box::new(make), value, news: watch::Sender::new(()), stamps: Mutex::new(stamps) })
     }
 
     /// Whether anything can change.
@@ -57,6 +60,11 @@ impl<T> Reloaded<T> {
         look(&self.value.load())
     }
 
+    /// Tells of each new value from now on.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
     /// Makes the value anew if its files have changed, or if that is `forced`. The log says how it went.
     pub(super) fn refresh(&self, forced: bool) {
         let now = stamps(&self.files);
@@ -68,6 +76,7 @@ impl<T> Reloaded<T> {
         match (self.make)() {
             Ok(value) => {
                 self.value.store(Arc::new(value));
+                self.news.send_replace(());
                 tracing::info!(what = self.what, "read anew");
             }
             Err(error) => tracing::error!(what = self.what, error = %chain(&error), "cannot be read anew; those before go on"),
@@ -85,8 +94,11 @@ fn stamps(files: &[PathBuf]) -> Stamps {
     files.iter().map(|file| Stamp::of(file)).collect()
 }
 
-/// Calls `refresh` every second, and with `true` after SIGHUP, until it is aborted.
-pub(super) async fn follow(refresh: impl Fn(bool) + Send + Sync + 'static) {
+/// Looks at files; with `true`, as if they had changed.
+pub(super) type Refresh = dyn Fn(bool) + Send + Sync;
+
+/// Calls `refresh` every second, and with `true` after SIGHUP.
+pub(super) async fn follow(refresh: Arc<Refresh>, beat: Beat) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => Some(hangups),
         Err(error) => {
@@ -94,8 +106,8 @@ pub(super) async fn follow(refresh: impl Fn(bool) + Send + Sync + 'static) {
             None
         }
     };
-    let refresh = Arc::new(refresh);
     loop {
+        beat.within(LOOK_EVERY);
         let forced = wait(hangups.as_mut()).await;
         let refresh = Arc::clone(&refresh);
         // Reading a file may take its time.

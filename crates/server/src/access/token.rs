@@ -83,17 +83,23 @@ impl Tokens {
     ///
     /// How long this takes says nothing about the tokens there are: digests are compared to their end, and all of them.
     pub(super) fn find(&self, token: &[u8]) -> Option<Scopes> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return None;
-        }
-        let digest = Sha256::digest(token);
+        self.find_digest(&digest(token)?)
+    }
+
+    /// The same, for a token of which only the [`digest`] was kept.
+    pub(super) fn find_digest(&self, digest: &[u8; 32]) -> Option<Scopes> {
         let mut bits = 0;
         for known in &self.0 {
-            let is_it = known.digest.ct_eq(&digest);
+            let is_it = known.digest.ct_eq(digest);
             bits |= u8::conditional_select(&0, &known.scopes.bits(), is_it);
         }
         (bits != 0).then_some(Scopes::from_bits(bits))
     }
+}
+
+/// What is kept of a token; `None` of what is too long to be one.
+pub(super) fn digest(token: &[u8]) -> Option<[u8; 32]> {
+    (token.len() <= MAX_TOKEN_BYTES).then(|| Sha256::digest(token).into())
 }
 
 impl fmt::Debug for Tokens {

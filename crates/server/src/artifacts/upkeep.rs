@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::Beat;
 use dunnage_store::{Store, StoreError};
 use dunnage_types::{Version, VersionState};
 
@@ -12,19 +13,22 @@ use crate::problem::chain;
 
 /// How often what nobody needs is looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// How long one search may take.
+const SWEEP_LIMIT: Duration = Duration::from_hours(1);
 /// While servers run, what is younger is left alone: an attempt may be about to publish it. It takes an hour at most to store one.
 const SWEEP_AGE: Duration = Duration::from_hours(24);
 /// A replica that was heard of within this time may still serve what it said.
 const MAY_SERVE: Duration = Duration::from_hours(24);
 
 /// Sweeps at once and then every hour, for as long as it is polled. Failures are told and tried again.
-pub(crate) async fn sweep_now_and_then(app: Arc<App>) {
+pub(crate) async fn sweep_now_and_then(app: Arc<App>, beat: Beat) {
     loop {
+        beat.within(SWEEP_LIMIT);
         match needed(&*app.store).await {
             Ok(needed) => sweep(&app, Arc::new(needed)).await,
             Err(error) => tracing::error!(error = %chain(&error), "artifacts that no version needs cannot be looked for"),
         }
-        tokio::time::sleep(SWEEP_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        beat.rest(SWEEP_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
     }
 }
 

@@ -15,10 +15,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::{Beat, Looping};
 use dunnage_store::{Delivery, DueCallback};
 use dunnage_types::JobId;
-use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::app::App;
 use crate::problem::chain;
@@ -38,46 +39,39 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// How long deliveries may go on when the server ends.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
-/// The task that delivers what is due. Every replica has one.
+/// The loop that delivers what is due. Every replica that has a secret has one.
 pub(crate) struct Deliveries {
-    task: JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    looping: Option<Looping>,
 }
 
 impl Deliveries {
     /// Begins to deliver, if there is a secret to sign with; otherwise what is due waits for a server that has one.
     pub(crate) fn start(app: &Arc<App>) -> Self {
-        let (stop, stopped) = watch::channel(false);
         let signs = !app.config.callbacks.secrets.is_empty();
-        let app = Arc::clone(app);
-        let task = tokio::spawn(async move {
-            if signs {
-                deliver_all(app, stopped).await;
-            }
-        });
-        Self { task, stop }
+        Self { looping: signs.then(|| app.start_loop("callbacks", deliver_all)) }
     }
 
     /// Takes nothing more, and gives what is being delivered a moment. The rest is delivered by another replica or the next
     /// start, once its patience has ended.
     pub(crate) async fn stop(self) {
-        self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "callbacks were no longer delivered");
+        if let Some(mut looping) = self.looping {
+            looping.tell_to_end();
+            looping.ended().await;
         }
     }
 }
 
-async fn deliver_all(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+async fn deliver_all(app: Arc<App>, beat: Beat) {
     let post = Arc::new(Post::new(&app.config.callbacks));
     let mut deliveries = JoinSet::new();
-    while !*stopped.borrow_and_update() {
+    while !beat.is_told_to_end() {
+        beat.within(Duration::ZERO);
         let wait = take_due(&app, &post, &mut deliveries).await;
         tokio::select! {
             Some(ended) = deliveries.join_next() => report_panic(ended),
             () = app.store.callback_hint() => {}
-            () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.75..=1.25))) => {}
-            _ = stopped.changed() => {}
+            () = beat.rest(wait.mul_f64(rand::random_range(0.75..=1.25))) => {}
+            () = beat.told_to_end() => {}
         }
     }
     let ended = async { while deliveries.join_next().await.is_some() {} };

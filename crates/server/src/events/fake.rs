@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use dunnage_loops::Loops;
 use dunnage_store::StoreError;
 use dunnage_types::{Job, JobId, JobKind, JobState, JsonObject, LogLevel, LogLine, LogSource, Timestamp};
 use futures_util::{Stream, StreamExt};
@@ -54,7 +55,7 @@ impl Fake {
     }
 
     pub(super) fn events(&self, max_streams: usize) -> Events {
-        Events::of(Box::new(self.clone()), max_streams)
+        Events::of(Box::new(self.clone()), max_streams, Loops::default())
     }
 
     pub(super) fn job(&self) -> Job {
@@ -98,7 +99,11 @@ impl Fake {
     /// Listens from a position to the job as it is now.
     pub(super) fn listen(&self, events: &Events, position: Position, stopping: &watch::Sender<bool>) -> Listener {
         let place = events.place().expect("there is a place");
-        Listener { stream: Box::pin(events.stream(self.job(), position, Sight::Reasons, place, stopping.subscribe())) }
+        let mut stopping = stopping.subscribe();
+        let over = async move {
+            stopping.wait_for(|stopping| *stopping).await.expect("who stops outlives the stream");
+        };
+        Listener { stream: Box::pin(events.stream(self.job(), position, Sight::Reasons, place, over)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

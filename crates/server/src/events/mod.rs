@@ -17,10 +17,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dunnage_loops::Loops;
 use dunnage_store::Store;
 use dunnage_types::{Job, JobId};
 use futures_util::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::Sight;
 
@@ -43,13 +44,13 @@ pub(crate) struct Place {
 
 impl Events {
     /// Of the jobs in `store`, with at most so many streams at once.
-    pub(crate) fn new(store: Arc<dyn Store>, max_streams: usize) -> Self {
-        Self::of(Box::new(store), max_streams)
+    pub(crate) fn new(store: Arc<dyn Store>, max_streams: usize, loops: Loops) -> Self {
+        Self::of(Box::new(store), max_streams, loops)
     }
 
-    fn of(source: Box<dyn Source>, max_streams: usize) -> Self {
+    fn of(source: Box<dyn Source>, max_streams: usize, loops: Loops) -> Self {
         let max_streams = max_streams.min(Semaphore::MAX_PERMITS);
-        Self { watchers: Watchers::new(Reads::new(source)), places: Arc::new(Semaphore::new(max_streams)), max_streams }
+        Self { watchers: Watchers::new(Reads::new(source), loops), places: Arc::new(Semaphore::new(max_streams)), max_streams }
     }
 
     /// Has whoever listens to the job told at once that something may have changed. Only a hint; without it they hear soon.
@@ -70,15 +71,15 @@ impl Events {
     /// The events of a job, as it has just been read, behind `position`, as far as `sight` goes.
     ///
     /// The stream ends behind the job's terminal state; before that when the job is removed, when the store stays away, and as soon
-    /// as the server is `stopping`. Dropping it frees its place.
-    pub(crate) fn stream(
+    /// as `over` does. Dropping it frees its place.
+    pub(crate) fn stream<Over: Future<Output = ()> + Send + 'static>(
         &self,
         job: Job,
         position: Position,
         sight: Sight,
         place: Place,
-        stopping: watch::Receiver<bool>,
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-        stream::open(self.watchers.clone(), job, position, sight, place, stopping)
+        over: Over,
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> + use<Over> {
+        stream::open(self.watchers.clone(), job, position, sight, place, over)
     }
 }

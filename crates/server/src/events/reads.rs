@@ -17,7 +17,7 @@ pub(super) const PAGE: usize = 250;
 /// How many reads may be under way at once. Requests need the database, too; those who listen can wait for a turn.
 const AT_ONCE: usize = 4;
 /// How long a read is repeated while the database is away.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The first wait before a read is repeated; doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest such wait.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dunnage_store::StoreError;
 use dunnage_types::{Job, JobId, LogLine};
 use futures_util::{Stream, stream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::reads::PAGE;
@@ -24,18 +24,18 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// finds the rest in the store.
 const WAITING: usize = 1;
 
-/// The bytes of a stream. A task makes them; it ends when they are dropped, and as soon as the server is `stopping`.
-pub(super) fn open(
+/// The bytes of a stream. A task makes them; it ends when they are dropped, and as soon as it is `over`.
+pub(super) fn open<Over: Future<Output = ()> + Send + 'static>(
     watchers: Watchers,
     job: Job,
     position: Position,
     sight: Sight,
     place: Place,
-    stopping: watch::Receiver<bool>,
-) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+    over: Over,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + use<Over> {
     let (client, pieces) = mpsc::channel(WAITING);
     let teller = Teller { watchers, client, text: frame::RETRY.to_owned(), job: job.id, position, sight, told: None };
-    tokio::spawn(teller.run(job, stopping));
+    tokio::spawn(teller.run(job, over));
     stream::unfold((pieces, place), |(mut pieces, place)| async move {
         let piece = match tokio::time::timeout(HEARTBEAT_EVERY, pieces.recv()).await {
             Ok(piece) => piece?,
@@ -60,12 +60,11 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(self, job: Job, mut stopping: watch::Receiver<bool>) {
+    async fn run(self, job: Job, over: impl Future<Output = ()>) {
         let client = self.client.clone();
         tokio::select! {
             biased;
-            // A server that is gone has stopped as well.
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+            () = over => {}
             () = client.closed() => {}
             told = self.tell(Arc::new(job)) => match told {
                 Ok(()) | Err(StoreError::UnknownJob(_)) => {}

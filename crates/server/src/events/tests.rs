@@ -5,6 +5,8 @@ use std::time::Duration;
 use dunnage_types::{JobState, Progress};
 use tokio::time::{Instant, sleep, timeout};
 
+use tokio::sync::watch;
+
 use super::fake::{Fake, events};
 use super::reads::PAGE;
 use super::*;

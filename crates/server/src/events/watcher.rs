@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dunnage_loops::{Beat, Loops};
 use dunnage_store::StoreError;
 use dunnage_types::{Job, JobId, LogLine};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::reads::{PAGE, Reads};
+use super::reads::{PAGE, PATIENCE, Reads};
 use crate::problem::chain;
 
 /// The usual time between two looks at a job.
@@ -26,6 +27,7 @@ pub(super) struct Watchers {
 
 struct Shared {
     reads: Reads,
+    loops: Loops,
     watched: Mutex<HashMap<JobId, Arc<Watched>>>,
 }
 
@@ -68,8 +70,8 @@ impl Tail {
 }
 
 impl Watchers {
-    pub(super) fn new(reads: Reads) -> Self {
-        Self { shared: Arc::new(Shared { reads, watched: Mutex::default() }) }
+    pub(super) fn new(reads: Reads, loops: Loops) -> Self {
+        Self { shared: Arc::new(Shared { reads, loops, watched: Mutex::default() }) }
     }
 
     pub(super) fn reads(&self) -> &Reads {
@@ -90,7 +92,9 @@ impl Watchers {
             watch::channel(Seen { job, tail: Tail { after: end, lines: Arc::default() }, looked_at: Instant::now() });
         let new = Arc::new(Watched { job: id, seen, hint: Notify::new(), has_newcomers: AtomicBool::new(false) });
         watched.insert(id, Arc::clone(&new));
-        tokio::spawn(Watcher { shared: Arc::clone(&self.shared), watched: new }.run());
+        let watcher = Watcher { shared: Arc::clone(&self.shared), watched: new };
+        // When it fails, the streams end, and their clients come again.
+        self.shared.loops.start_once("job-watcher", |beat| watcher.run(beat), || {}).detach();
         listener
     }
 
@@ -116,22 +120,24 @@ struct Watcher {
 
 impl Watcher {
     /// Looks until the job has ended, is removed, or nobody listens any more.
-    async fn run(self) {
+    async fn run(self, beat: Beat) {
         loop {
+            beat.within(PATIENCE);
             match self.look().await {
-                Ok(job) if job.state.is_terminal() => return,
+                Ok(job) if job.state.is_terminal() => break,
                 Ok(_) => {}
-                Err(StoreError::UnknownJob(_)) => return,
+                Err(StoreError::UnknownJob(_)) => break,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), job = %self.watched.job, "a job cannot be watched; its streams end");
-                    return;
+                    break;
                 }
             }
             tokio::select! {
                 () = self.rest() => {}
-                () = self.watched.seen.closed() => if self.leave() { return },
+                () = self.watched.seen.closed() => if self.leave() { break },
             }
         }
+        beat.finish();
     }
 
     /// Looks once: at the job and then at its log, because what is written before a job ends is in the log by then.

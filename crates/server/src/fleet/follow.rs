@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::Beat;
 use dunnage_types::Version;
 use tokio::time::Instant;
 
@@ -17,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
+/// How long it may take to fetch and to check what a version has written.
+const FETCH_LIMIT: Duration = Duration::from_hours(1);
+
 /// A version that could not serve here.
 struct Unusable {
     version: Version,
@@ -26,9 +30,10 @@ struct Unusable {
 
 /// Has the active version serve here from the start, and keeps this replica on it for as long as it runs. A version that cannot serve here
 /// leaves the one before at work; at the start there is none, and then requests are refused with the reason.
-pub(crate) async fn follow(app: Arc<App>) {
+pub(crate) async fn follow(app: Arc<App>, beat: Beat) {
     let mut unusable: Option<Unusable> = None;
     loop {
+        beat.within(FETCH_LIMIT.saturating_add(app.config.workers.load_timeout));
         match look(&app, unusable.as_ref()).await {
             Ok(Look::InStep) => {
                 unusable = None;
@@ -47,7 +52,7 @@ pub(crate) async fn follow(app: Arc<App>) {
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.75..=1.25))) => {}
+            () = beat.rest(LOOK_EVERY.mul_f64(rand::random_range(0.75..=1.25))) => {}
             () = app.store.version_hint() => {}
         }
     }

@@ -5,30 +5,34 @@ mod presence;
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use dunnage_loops::Looping;
 
 use crate::app::App;
 use crate::artifacts::sweep_now_and_then;
 use crate::problem::chain;
 pub(crate) use presence::{PRESENT, PresenceBoard};
 
-/// The tasks that keep a replica in step with the others.
+/// The loops that keep a replica in step with the others.
 pub(crate) struct Fleet {
-    tasks: JoinSet<()>,
+    loops: Vec<Looping>,
 }
 
 impl Fleet {
     pub(crate) fn start(app: &Arc<App>) -> Self {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(follow::follow(Arc::clone(app)));
-        tasks.spawn(presence::announce(Arc::clone(app)));
-        tasks.spawn(sweep_now_and_then(Arc::clone(app)));
-        Self { tasks }
+        Self {
+            loops: vec![
+                app.start_loop("follower", follow::follow),
+                app.start_loop("presence", presence::announce),
+                app.start_loop("artifact-sweeper", sweep_now_and_then),
+            ],
+        }
     }
 
     /// Follows no more, and takes leave of the others.
-    pub(crate) async fn stop(mut self, app: &App) {
-        self.tasks.shutdown().await;
+    pub(crate) async fn stop(self, app: &App) {
+        for looping in self.loops {
+            looping.stop().await;
+        }
         if let Err(error) = app.store.depart(app.replica).await {
             tracing::debug!(error = %chain(&error), "this replica cannot take leave; the others will miss it soon");
         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dunnage_loops::Beat;
 use dunnage_types::Presence;
 use tokio::sync::Notify;
 
@@ -44,13 +45,13 @@ impl PresenceBoard {
 }
 
 /// Says again and again how this replica is doing.
-pub(crate) async fn announce(app: Arc<App>) {
+pub(crate) async fn announce(app: Arc<App>, beat: Beat) {
     loop {
         if let Err(error) = app.store.announce(app.replica, &presence(&app), FORGET_AFTER).await {
             tracing::debug!(error = %chain(&error), "this replica cannot say that it is there");
         }
         tokio::select! {
-            () = tokio::time::sleep(ANNOUNCE_EVERY.mul_f64(rand::random_range(0.75..=1.0))) => {}
+            () = beat.rest(ANNOUNCE_EVERY.mul_f64(rand::random_range(0.75..=1.0))) => {}
             () = app.presence.news.notified() => {}
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::Beat;
 use dunnage_types::{Job, JobId};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -18,10 +19,10 @@ const OBJECTS_AT_ONCE: usize = 4;
 
 /// Fetches ahead for as long as the server runs. Only a hint, in every respect: what is fetched is not held, another replica may take
 /// the job, and what fails now is tried again, and told of, when the job runs.
-pub(super) async fn fetch_ahead(app: Arc<App>) {
+pub(super) async fn fetch_ahead(app: Arc<App>, beat: Beat) {
     let mut seen = HashSet::new();
     loop {
-        tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        beat.rest(LOOK_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
         // Whoever is free fetches what it needs itself, at once.
         if !app.running.is_full(app.config.jobs.workers.max(1)) || app.files.outage().is_some() {
             continue;
@@ -35,7 +36,7 @@ pub(super) async fn fetch_ahead(app: Arc<App>) {
         };
         forget_others(&mut seen, &waiting);
         for job in waiting.iter().filter(|job| seen.insert(job.id)) {
-            fetch(&app, job).await;
+            fetch(&app, job, &beat).await;
         }
     }
 }
@@ -46,13 +47,15 @@ fn forget_others(seen: &mut HashSet<JobId>, waiting: &[Job]) {
     seen.retain(|job| still.contains(job));
 }
 
-async fn fetch(app: &App, job: &Job) {
+async fn fetch(app: &App, job: &Job, beat: &Beat) {
     let mut fetches: Vec<BoxFuture<'_, _>> = Vec::with_capacity(job.files.len());
     for address in &job.files {
         fetches.push(Box::pin(app.files.fetch_ahead(address)));
     }
     let mut fetches = futures_util::stream::iter(fetches).buffer_unordered(OBJECTS_AT_ONCE);
+    beat.within(app.config.objects.fetch_timeout);
     while let Some(fetched) = fetches.next().await {
+        beat.within(app.config.objects.fetch_timeout);
         if let Err(error) = fetched {
             tracing::debug!(job = %job.id, error = %chain(&error), "a file could not be fetched ahead");
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunnage_files::FileError;
+use dunnage_loops::Beat;
 use dunnage_protocol::{CallError, CallId, Outcome, Run};
 use dunnage_store::{ClaimedJob, Finish, Lease, StoreError, backoff};
 use dunnage_types::{Job, JobError, JobKind, JobState, LogLevel, LogSource};
@@ -52,7 +53,13 @@ enum Ending {
 ///
 /// What went wrong outside of the job: no worker can be started, or the database does not answer. The job has been handed
 /// back, or will be rescued; wait before claiming another.
-pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob, asked: Instant) -> Result<(), String> {
+pub(crate) async fn run(
+    app: &Arc<App>,
+    runner: &mut Runner,
+    claimed: ClaimedJob,
+    asked: Instant,
+    beat: &Beat,
+) -> Result<(), String> {
     let ClaimedJob { job, lease } = claimed;
     if app.is_stopping() {
         return release(app, lease, Duration::ZERO).await;
@@ -60,12 +67,13 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     app.events.hint(job.id);
     let (interrupt, interrupts) = watch::channel(Interrupt::None);
-    app.running.add(lease, interrupt.clone());
-    let keeper = keeper::keep(Arc::clone(app), lease, asked, interrupt);
+    let mut underway = Underway::begin(app, lease, interrupt.clone());
+    let _keeper = keeper::keep(Arc::clone(app), lease, asked, interrupt);
     let recorder = Recorder::start(Arc::clone(&app.store), app.events.clone(), lease, app.config.jobs.max_log_lines);
     let host = Arc::new(JobHost::new(Arc::clone(app), lease, job.kind, recorder.sender()));
 
-    let ran = execute(app, runner, &job, &host, interrupts.clone()).await;
+    let ran = execute(app, runner, &job, &host, interrupts.clone(), beat).await;
+    beat.within(ending_limit(app));
     let interrupted = *interrupts.borrow();
     let failure = failure_outside(&ran, interrupted);
     if let Some(reason) = failure.clone().or_else(|| outage(app, &ran)) {
@@ -77,9 +85,44 @@ pub(crate) async fn run(app: &Arc<App>, runner: &mut Runner, claimed: ClaimedJob
     recorder.finish().await;
     let recorded = record(app, &job, lease, ending, made_artifact, &interrupts).await;
     app.events.hint(job.id);
-    keeper.abort();
-    app.running.remove(lease);
+    underway.is_recorded = true;
     recorded.and(failure.map_or(Ok(()), Err))
+}
+
+/// How long it may take to run the script: to load it, to let it run, and to end it.
+pub(super) fn running_limit(app: &App) -> Duration {
+    let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
+    load_timeout.saturating_add(jobs.timeout).saturating_add(jobs.cancel_grace)
+}
+
+/// How long it may take to record the end of an attempt: to write the result to S3, and after training to store and to load what was written.
+pub(super) fn ending_limit(app: &App) -> Duration {
+    let writing = if app.config.objects.allow_output.is_empty() { Duration::ZERO } else { results::PATIENCE };
+    writing.saturating_add(app.artifacts.upload_patience()).saturating_add(app.config.workers.load_timeout)
+}
+
+/// An attempt that runs. When it is dropped before its end is recorded, as by a panic, nothing of it is left but the lease, which ends
+/// by itself; then the job is rescued.
+struct Underway<'a> {
+    app: &'a App,
+    lease: Lease,
+    is_recorded: bool,
+}
+
+impl<'a> Underway<'a> {
+    fn begin(app: &'a App, lease: Lease, interrupt: watch::Sender<Interrupt>) -> Self {
+        app.running.add(lease, interrupt);
+        Self { app, lease, is_recorded: false }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.app.running.remove(self.lease);
+        if !self.is_recorded {
+            discard(self.app, self.lease);
+        }
+    }
 }
 
 /// What kept the job from being run at all, though nobody had wanted it to stop.
@@ -111,7 +154,9 @@ async fn execute(
     job: &Job,
     host: &Arc<JobHost>,
     interrupts: watch::Receiver<Interrupt>,
+    beat: &Beat,
 ) -> Result<Ran, String> {
+    beat.within(app.config.jobs.timeout);
     let deadline = Instant::now() + app.config.jobs.timeout;
     let mut interrupted = interrupts.clone();
     let files = tokio::select! {
@@ -132,6 +177,7 @@ async fn execute(
         files: files.iter().map(as_protocol_file).collect(),
         params: job.params.clone(),
     };
+    beat.within(running_limit(app));
     runner.run(run, Arc::clone(host) as Arc<dyn Host>, interrupts).await
 }
 

@@ -13,14 +13,13 @@ mod runner;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::{Beat, Looping};
 use dunnage_store::{ClaimedJob, StoreError, Terms};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::problem::chain;
-use crate::{results, uploads};
+use crate::uploads;
 pub(crate) use persistence::{Settlement, persist};
 use runner::{Runner, Workers};
 
@@ -34,63 +33,61 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often ended jobs are removed.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
+/// How long one step of that may take; the uploads of the removed jobs may lie in S3.
+const PRUNE_LIMIT: Duration = Duration::from_mins(5);
 /// How many ended jobs are removed in one step, so that no step blocks others for long.
 const PRUNE_BATCH: u32 = 25;
 
-/// The tasks that run the jobs of one server.
+/// The loops that run the jobs of one server.
 pub(crate) struct Loop {
-    slots: JoinSet<()>,
-    upkeep: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    slots: Vec<Looping>,
+    upkeep: Vec<Looping>,
 }
 
 impl Loop {
     /// Starts as many slots as there may be job workers; one that shares the serving workers where there are none.
     pub(crate) fn start(app: &Arc<App>) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let mut slots = JoinSet::new();
-        let own_workers = app.config.jobs.workers > 0;
-        for _ in 0..app.config.jobs.workers.max(1) {
-            let workers = if own_workers { Workers::Own(None) } else { Workers::Serving };
-            slots.spawn(slot(Arc::clone(app), Runner::new(Arc::clone(app), workers), stopped.clone()));
-        }
-        let mut upkeep = JoinSet::new();
-        upkeep.spawn(rescue(Arc::clone(app)));
-        upkeep.spawn(prune(Arc::clone(app)));
-        upkeep.spawn(retract_orphans(Arc::clone(app)));
+        let slots = (0..app.config.jobs.workers.max(1)).map(|_| app.start_loop("job-slot", slot)).collect();
+        let mut upkeep = vec![
+            app.start_loop("rescuer", rescue),
+            app.start_loop("pruner", prune),
+            app.start_loop("orphan-retractor", retract_orphans),
+        ];
         if app.config.objects.bucket.is_some() {
-            upkeep.spawn(uploads::sweep_shared_now_and_then(Arc::clone(app)));
+            upkeep.push(app.start_loop("upload-sweeper", uploads::sweep_shared_now_and_then));
         }
         if app.config.objects.prefetch > 0 {
-            upkeep.spawn(ahead::fetch_ahead(Arc::clone(app)));
+            upkeep.push(app.start_loop("prefetcher", ahead::fetch_ahead));
         }
-        Self { slots, upkeep, stop }
+        Self { slots, upkeep }
     }
 
     /// Claims nothing more, lets running attempts go on for `grace`, and hands back those that have not ended by then,
     /// uncharged.
     pub(crate) async fn stop(mut self, app: &App, grace: Duration) {
-        self.upkeep.abort_all();
-        self.stop.send_replace(true);
-        let ended = async { while self.slots.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, ended).await.is_err() {
+        drop(self.upkeep);
+        self.slots.iter().for_each(Looping::tell_to_end);
+        if tokio::time::timeout(grace, all_ended(&mut self.slots)).await.is_err() {
             app.running.kill_all();
-            while self.slots.join_next().await.is_some() {}
+            all_ended(&mut self.slots).await;
         }
     }
 }
 
+async fn all_ended(slots: &mut [Looping]) {
+    for slot in slots {
+        slot.ended().await;
+    }
+}
+
 /// Runs one job after the other.
-async fn slot(app: Arc<App>, mut runner: Runner, mut stopped: watch::Receiver<bool>) {
+async fn slot(app: Arc<App>, beat: Beat) {
+    let workers = if app.config.jobs.workers > 0 { Workers::Own(None) } else { Workers::Serving };
+    let mut runner = Runner::new(Arc::clone(&app), workers);
     let mut failures = 0;
-    while !*stopped.borrow_and_update() {
-        let asked = Instant::now();
-        let worked = match claim(&app).await {
-            Ok(Some(claimed)) => attempt::run(&app, &mut runner, claimed, asked).await.map(|()| true),
-            Ok(None) => Ok(false),
-            Err(error) => Err(chain(&error)),
-        };
-        let wait = match worked {
+    while !beat.is_told_to_end() {
+        beat.within(Duration::ZERO);
+        let wait = match work(&app, &mut runner, &beat).await {
             Ok(true) => {
                 failures = 0;
                 continue;
@@ -109,13 +106,24 @@ async fn slot(app: Arc<App>, mut runner: Runner, mut stopped: watch::Receiver<bo
             }
             app.store.work_hint().await;
         };
+        beat.within(wait);
         tokio::select! {
             () = runner.rest(wait) => {}
             () = hint => {}
-            _ = stopped.changed() => {}
+            () = beat.told_to_end() => {}
         }
     }
     runner.stop().await;
+}
+
+/// Claims a job, if one is due, and runs it; whether there was one.
+async fn work(app: &Arc<App>, runner: &mut Runner, beat: &Beat) -> Result<bool, String> {
+    let asked = Instant::now();
+    match claim(app).await {
+        Ok(Some(claimed)) => attempt::run(app, runner, claimed, asked, beat).await.map(|()| true),
+        Ok(None) => Ok(false),
+        Err(error) => Err(chain(&error)),
+    }
 }
 
 async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
@@ -126,19 +134,13 @@ async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
 /// How long a claim lasts. The database's limit of an attempt is for replicas that hang: it leaves time for all that one which does not
 /// hang does itself, which is to load the script, to run it, to write its result to S3 and, after training, to store and to load what it has written.
 fn terms(app: &App) -> Terms {
-    let (jobs, load_timeout) = (&app.config.jobs, app.config.workers.load_timeout);
-    let writing = if app.config.objects.allow_output.is_empty() { Duration::ZERO } else { results::PATIENCE };
-    let working = jobs
-        .timeout
-        .saturating_add(load_timeout.saturating_mul(2))
-        .saturating_add(writing)
-        .saturating_add(app.artifacts.upload_patience());
-    let limit = working.saturating_add(jobs.cancel_grace + jobs.grace + jobs.lease);
-    Terms { lease: jobs.lease, limit }
+    let jobs = &app.config.jobs;
+    let working = attempt::running_limit(app).saturating_add(attempt::ending_limit(app));
+    Terms { lease: jobs.lease, limit: working.saturating_add(jobs.grace + jobs.lease) }
 }
 
 /// Returns jobs to the queue whose holder was lost.
-async fn rescue(app: Arc<App>) {
+async fn rescue(app: Arc<App>, beat: Beat) {
     let every = RESCUE_EVERY.min(app.config.jobs.lease);
     loop {
         match app.store.rescue().await {
@@ -146,14 +148,14 @@ async fn rescue(app: Arc<App>) {
             Ok(rescued) => tracing::warn!(rescued, "jobs whose worker or server was lost were taken back"),
             Err(error) => tracing::error!(error = %chain(&error), "lost jobs cannot be looked for"),
         }
-        tokio::time::sleep(every.mul_f64(rand::random_range(0.75..=1.25))).await;
+        beat.rest(every.mul_f64(rand::random_range(0.75..=1.25))).await;
     }
 }
 
 /// Marks versions bad that no attempt will ever bring to serve.
-async fn retract_orphans(app: Arc<App>) {
+async fn retract_orphans(app: Arc<App>, beat: Beat) {
     loop {
-        tokio::time::sleep(PRUNE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        beat.rest(PRUNE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
         match app.store.retract_orphans().await {
             Ok(0) => {}
             Ok(retracted) => tracing::info!(retracted, "versions of training that was cut off were marked bad"),
@@ -163,8 +165,9 @@ async fn retract_orphans(app: Arc<App>) {
 }
 
 /// Removes jobs whose retention has ended, and the uploads that came with them.
-async fn prune(app: Arc<App>) {
+async fn prune(app: Arc<App>, beat: Beat) {
     loop {
+        beat.within(PRUNE_LIMIT);
         match app.store.prune(app.config.jobs.retention, PRUNE_BATCH).await {
             Ok(pruned) => {
                 let full = pruned.len() == PRUNE_BATCH as usize;
@@ -177,6 +180,6 @@ async fn prune(app: Arc<App>) {
             }
             Err(error) => tracing::error!(error = %chain(&error), "ended jobs cannot be removed"),
         }
-        tokio::time::sleep(PRUNE_EVERY).await;
+        beat.rest(PRUNE_EVERY).await;
     }
 }

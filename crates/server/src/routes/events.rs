@@ -69,7 +69,14 @@ pub(crate) async fn events(
     }
     let place = app.events.place().ok_or_else(too_many)?;
     // A server that ends answers with a stream that ends: browsers come again after that, but never after an error.
-    Ok(response.streaming(app.events.stream(job, position, sight, place, app.stopping())))
+    let (stopping, revoked) = (app.stopping(), app.access.revoked(&request));
+    let over = async move {
+        tokio::select! {
+            () = stopping => {}
+            () = revoked => {}
+        }
+    };
+    Ok(response.streaming(app.events.stream(job, position, sight, place, over)))
 }
 
 fn position(request: &HttpRequest) -> Result<Position, Problem> {

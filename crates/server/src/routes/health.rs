@@ -15,10 +15,17 @@ pub(crate) struct Healthy {
     status: &'static str,
 }
 
-/// The process answers. Whether it can do its work is another question.
-#[utoipa::path(get, path = "/healthz/live", tag = "health", responses((status = 200, description = "The process answers", body = Healthy)))]
-pub(crate) async fn live() -> HttpResponse {
-    ok()
+/// The process answers, and what runs in its background does so. Whether it can answer requests is another question.
+#[utoipa::path(
+    get, path = "/healthz/live", tag = "health",
+    responses(
+        (status = 200, description = "Leave it running", body = Healthy),
+        (status = 503, description = "Start it again, for the reason given", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn live(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let ailing: Vec<_> = app.loops.ailing().iter().map(ToString::to_string).collect();
+    if ailing.is_empty() { Ok(ok()) } else { Err(Problem::new(Code::LoopAiling, ailing.join("; "))) }
 }
 
 /// The server can answer requests now: a worker is loaded, the database answers, the cache's disk works, and it is not about to end.

@@ -16,6 +16,7 @@ pub(crate) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem
         }
     };
     app.metrics.take_files(&app.files);
+    app.metrics.take_loops(&app.loops);
     app.metrics.set_event_streams(app.events.open_streams());
     let text = app.metrics.render(&app.pool.status(), backlog).map_err(|error| {
         tracing::error!(%error, "metrics cannot be rendered");

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use dunnage_types::JobId;
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{is_conflict, is_dead_connection, is_refusal};
@@ -65,7 +67,10 @@ async fn make_until_closed<B: Batch>(batch: B, mut queue: mpsc::Receiver<Waiting
     while queue.recv_many(&mut group, GROUP_LIMIT).await > 0 {
         for round in rounds(&mut group) {
             let (calls, callers): (Vec<_>, Vec<_>) = round.into_iter().map(|waiting| (waiting.call, waiting.caller)).unzip();
-            for (caller, answer) in callers.into_iter().zip(answers(&batch, &calls).await) {
+            // A panic must not end the task: all calls of the kind would fail from then on.
+            let answers = AssertUnwindSafe(answers(&batch, &calls)).catch_unwind().await;
+            let answers = answers.unwrap_or_else(|_| for_all(panicked(), calls.len()));
+            for (caller, answer) in callers.into_iter().zip(answers) {
                 // The caller may have gone.
                 let _ = caller.send(answer);
             }
@@ -138,6 +143,10 @@ fn rounds<B: Batch>(group: &mut Vec<Waiting<B>>) -> Vec<Vec<Waiting<B>>> {
         rounds[round].push(waiting);
     }
     rounds
+}
+
+fn panicked() -> StoreError {
+    StoreError::Unavailable("a database operation panicked; the log says where".into())
 }
 
 fn ended() -> StoreError {

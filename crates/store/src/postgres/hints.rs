@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dunnage_loops::Beat;
 use dunnage_types::ServiceName;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
+use super::CALL_LIMIT;
 use super::connection::Pool;
 
 /// How long a process keeps silent after it has notified the others: each notification takes a lock of the whole database server.
@@ -105,11 +107,13 @@ impl Hints {
     }
 
     /// Tells the other processes, for ever. What cannot be told is let go: they look for themselves from time to time.
-    pub(super) async fn notify_others(self: Arc<Self>, pool: Pool) {
+    pub(super) async fn notify_others(self: Arc<Self>, pool: Pool, beat: Beat) {
         loop {
+            beat.idle();
             self.something_untold.notified().await;
             let untold = std::mem::take(&mut *lock(&self.untold));
             for (event, service) in untold {
+                beat.within(CALL_LIMIT);
                 let parameters = [(&event.channel() as _, Type::TEXT), (&service as _, Type::TEXT)];
                 if let Err(error) = pool.repeatable(NOTIFY, &parameters).await {
                     tracing::debug!(%error, "the other replicas could not be notified");

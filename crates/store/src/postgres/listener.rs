@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::Beat;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
@@ -21,23 +22,33 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
+/// Where to listen, and how often to make sure of it.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) address: Address,
+    pub(super) tls: MakeRustlsConnect,
+    pub(super) ping_every: Duration,
+}
+
 /// Listens for ever, and connects anew whenever the connection is lost.
-pub(super) async fn listen(address: Address, tls: MakeRustlsConnect, hints: Arc<Hints>, ping_every: Duration) {
+pub(super) async fn listen(place: Place, hints: Arc<Hints>, beat: Beat) {
+    let Place { address, tls, ping_every } = place;
     let mut failures = 0;
     loop {
+        beat.within(ANSWER_LIMIT);
         match timeout(ANSWER_LIMIT, subscribe(&address, &tls, &hints)).await {
             Ok(Ok(mut subscription)) => {
                 failures = 0;
                 // Something may have been told while nobody listened.
                 hints.tell_all();
-                subscription.until_lost(ping_every).await;
+                subscription.until_lost(ping_every, &beat).await;
             }
             Ok(Err(error)) => tracing::debug!(error = %Answer(error), "the database's notifications cannot be listened to"),
             Err(_) => tracing::debug!("the database did not answer whoever wants to listen"),
         }
         let backoff = (FIRST_BACKOFF * 2_u32.saturating_pow(failures)).min(LONGEST_BACKOFF);
         failures += 1;
-        sleep(backoff.mul_f64(rand::random_range(0.75..=1.25))).await;
+        beat.rest(backoff.mul_f64(rand::random_range(0.75..=1.25))).await;
     }
 }
 
@@ -63,8 +74,9 @@ async fn subscribe(address: &Address, tls: &MakeRustlsConnect, hints: &Arc<Hints
 }
 
 impl Subscription {
-    async fn until_lost(&mut self, ping_every: Duration) {
+    async fn until_lost(&mut self, ping_every: Duration, beat: &Beat) {
         loop {
+            beat.within(ping_every + ANSWER_LIMIT);
             tokio::select! {
                 _ = self.hearing.join_next() => return,
                 () = sleep(ping_every) => {}

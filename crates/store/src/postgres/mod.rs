@@ -26,8 +26,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunnage_loops::{Looping, Loops};
 use dunnage_types::ServiceName;
-use tokio::task::JoinSet;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -61,6 +61,8 @@ pub struct PostgresSettings {
     pub patience: Duration,
     /// How often it is checked that notifications can still be heard; every 10 s by default.
     pub listener_ping: Duration,
+    /// Where the loops that tell and hear notifications are watched; by themselves by default.
+    pub loops: Loops,
 }
 
 impl PostgresSettings {
@@ -75,6 +77,7 @@ impl PostgresSettings {
             statement_timeout: CALL_LIMIT,
             patience: Duration::ZERO,
             listener_ping: listener::PING_EVERY,
+            loops: Loops::default(),
         }
     }
 }
@@ -129,7 +132,7 @@ pub struct PostgresStore {
 struct Database {
     renewals: Pool,
     /// The listener, and who notifies others; they end with the last store.
-    _tasks: JoinSet<()>,
+    _loops: [Looping; 2],
 }
 
 /// What every operation works with: the connections, the service whose rows it may touch, and whoever is to be told.
@@ -156,10 +159,12 @@ impl PostgresStore {
         let renewals = pool(RENEWAL_CONNECTIONS, RENEWAL_LIMIT.min(settings.statement_timeout));
         let pool = pool(settings.connections.max(1), settings.statement_timeout);
         let hints = Arc::<Hints>::default();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&hints).notify_others(pool.clone()));
-        tasks.spawn(listener::listen(opened.address, opened.tls, Arc::clone(&hints), settings.listener_ping));
-        let database = Arc::new(Database { renewals, _tasks: tasks });
+        let telling = (Arc::clone(&hints), pool.clone());
+        let notifier = settings.loops.start("notifier", move |beat| Arc::clone(&telling.0).notify_others(telling.1.clone(), beat));
+        let place = listener::Place { address: opened.address, tls: opened.tls, ping_every: settings.listener_ping };
+        let hearing = Arc::clone(&hints);
+        let listener = settings.loops.start("listener", move |beat| listener::listen(place.clone(), Arc::clone(&hearing), beat));
+        let database = Arc::new(Database { renewals, _loops: [notifier, listener] });
         Ok(Self::on(database, Scope::new(pool, settings.service, hints), settings.limits))
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dunnage_loops::Loops;
 use dunnage_protocol::{Answer, Artifact, AskError, CallId, Load, Operation, Request, Role, Run};
 use dunnage_types::{JobId, JobKind, JsonObject, Progress, WorkerId};
 use dunnage_workers::{Host, Launcher, Line, Pool, PoolSettings, Recycling, Runtime, StartError, Worker};
@@ -33,7 +34,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("script.txt"), "acts").unwrap();
         let mark = format!("site-{}-{}.", std::process::id(), SITES.fetch_add(1, Ordering::Relaxed));
-        Self { folder, host: Arc::default(), launcher: Launcher::start().unwrap(), mark }
+        Self { folder, host: Arc::default(), launcher: Launcher::start(&Loops::default()).unwrap(), mark }
     }
 
     pub(crate) fn with_script(self, text: &str) -> Self {
