@@ -1,12 +1,14 @@
 //! Many requests in flight while a worker, or the server, ends: each is answered with its own number or refused, and nobody else's.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dunnage_testing::census::{self, eventually};
 use dunnage_testing::http::{Request, Response};
 use dunnage_testing::language::{Language, in_both_languages};
-use dunnage_testing::service::{Service, signal, vector};
+use dunnage_testing::service::{Service, job_id, signal, vector};
 use dunnage_testing::setup::Setup;
 use serde_json::{Value, json};
 
@@ -186,8 +188,8 @@ fn a_killed_server_can_be_started_on_its_port_at_once(language: Language) {
 }
 
 /// The threads of a process.
-fn threads(pid: i32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+fn threads(pid: i32) -> BTreeSet<OsString> {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
 /// The kernel ends a worker with the thread that has started it, so that this must not be one that waits for work and then goes.
@@ -197,7 +199,7 @@ fn workers_outlive_every_thread_that_may_come_and_go(language: Language) {
     let setup = Setup::new(language, "behaviours").flags(&["--workers", "2", "--recycle-after", "10"]);
     let service = setup.start();
     let busy = AtomicBool::new(true);
-    let most = std::thread::scope(|scope| {
+    let seen = std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 while busy.load(Ordering::SeqCst) {
@@ -207,12 +209,14 @@ fn workers_outlive_every_thread_that_may_come_and_go(language: Language) {
                 }
             });
         }
-        let job = service.submit("/input", &setup.body(json!({})));
-        assert_eq!(service.ended(&job)["state"], "done");
-        std::thread::sleep(Duration::from_secs(1));
-        let most = threads(service.pid());
+        let mut seen = BTreeSet::new();
+        for _ in 0..10 {
+            let job = job_id(&service.send(&Request::new("POST", "/input").form(&[("a", "x"), ("b", "y")], &[])));
+            seen.extend(threads(service.pid()));
+            assert_eq!(service.ended(&job)["state"], "done");
+        }
         busy.store(false, Ordering::SeqCst);
-        most
+        seen
     });
     let settled = || {
         let workers = service.workers();
@@ -221,7 +225,7 @@ fn workers_outlive_every_thread_that_may_come_and_go(language: Language) {
     };
     let workers = eventually("nobody is being replaced any more", Duration::from_secs(20), settled);
     std::thread::sleep(IDLE);
-    assert!(threads(service.pid()) < most, "threads have ended: {} of {most} are left", threads(service.pid()));
+    assert!(!seen.is_subset(&threads(service.pid())), "no thread has ended of {seen:?}");
     assert_eq!(service.workers(), workers);
     assert!(workers.iter().all(|worker| !census::command_line(*worker).is_empty()));
 }
