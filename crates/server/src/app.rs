@@ -16,6 +16,7 @@ use crate::artifacts::Artifacts;
 use crate::config::Config;
 use crate::events::Events;
 use crate::fleet::PresenceBoard;
+use crate::http::{self, admission::Admission};
 use crate::metrics::Metrics;
 use crate::state::CachedState;
 
@@ -23,6 +24,8 @@ use crate::state::CachedState;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) access: Access,
+    /// Room for connections.
+    pub(crate) admission: Admission,
     /// The script's absolute path.
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
@@ -64,10 +67,12 @@ pub(crate) struct Parts {
 impl App {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, access, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } = parts;
+        let admission = http::admission(&config.http.connections);
         let events = Events::new(Arc::clone(&store), config.http.max_streams);
         Self {
             config,
             access,
+            admission,
             script,
             runtime,
             launcher,

@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use crate::file_metrics::FileMetrics;
+use crate::http::traffic::Traffic;
 use crate::state::StateCacheCounters;
 
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -38,6 +39,7 @@ pub(crate) struct Metrics {
     state_cache: StateCacheCounters,
     event_streams: IntGauge,
     files: FileMetrics,
+    traffic: Traffic,
 }
 
 impl Metrics {
@@ -87,6 +89,7 @@ impl Metrics {
             },
             event_streams: register.gauge("event_streams", "Streams of events that are open")?,
             files: FileMetrics::new(&register)?,
+            traffic: Traffic::new(&register)?,
             registry,
         })
     }
@@ -95,6 +98,16 @@ impl Metrics {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.latency.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    /// A request that was refused before anything of it was read.
+    pub(crate) fn observe_unread(&self, status: u16) {
+        self.requests.with_label_values(&["unread", "unread", &status.to_string()]).inc();
+    }
+
+    /// The metrics of connections.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     pub(crate) fn observe_batch(&self, size: usize) {
@@ -161,7 +174,7 @@ impl Register<'_> {
         self.add(IntGauge::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::http::awaited::{Awaited, is_too_slow};
 use crate::problem::{Code, Problem};
 
 /// The longest `Key` and `Idempotency-Key`, in bytes.
@@ -79,17 +80,18 @@ impl Submission {
     /// # Errors
     ///
     /// A [`Problem`] that says what is wrong with it. Nothing it brought along is left on the disk.
-    pub(crate) async fn read(app: &App, request: &HttpRequest, mut payload: web::Payload, keep: Keep) -> Result<Self, Problem> {
+    pub(crate) async fn read(app: &App, request: &HttpRequest, payload: web::Payload, keep: Keep) -> Result<Self, Problem> {
         let limits = &app.config.http;
         refuse_encoded(request.headers())?;
+        let payload = Awaited::new(request, payload, &limits.connections);
         let submission = match content_type(request.headers()).as_str() {
             "application/json" => {
-                let bytes = read_whole(request, &mut payload, limits.max_body_bytes).await?;
+                let bytes = read_whole(request, payload, limits.max_body_bytes).await?;
                 Self::from_body(parse(&bytes)?)?
             }
             "multipart/form-data" => {
                 refuse_announced(request, limits.max_upload_bytes, "--max-upload")?;
-                let form = Multipart::new(request.headers(), payload.into_inner());
+                let form = Multipart::new(request.headers(), payload);
                 Self::from_form(app, form, keep).await?
             }
             other => return Err(unsupported(other)),
@@ -232,7 +234,7 @@ fn given_twice(name: &str) -> Problem {
     Problem::new(Code::BodyMalformed, format!("the form has the field `{name}` twice"))
 }
 
-async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: usize) -> Result<BytesMut, Problem> {
+async fn read_whole(request: &HttpRequest, mut payload: Awaited, limit: usize) -> Result<BytesMut, Problem> {
     refuse_announced(request, limit as u64, "--max-body")?;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -246,10 +248,16 @@ async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: us
 }
 
 fn payload_problem(error: &PayloadError) -> Problem {
+    if is_too_slow(error) {
+        return Problem::new(Code::BodyTooSlow, "the body came too slowly (`--body-grace` and `--min-body-rate`)");
+    }
     Problem::new(Code::BodyMalformed, format!("the body could not be received: {error}"))
 }
 
 fn form_problem(error: MultipartError) -> Problem {
+    if let MultipartError::Payload(error) = error {
+        return payload_problem(&error);
+    }
     Problem::new(Code::BodyMalformed, format!("the form cannot be read: {error}"))
 }
 
