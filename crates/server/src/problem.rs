@@ -333,7 +333,7 @@ impl Problem {
             status,
             detail: self.outline.filter(|_| sight < Sight::Reasons).map_or_else(|| self.detail.clone(), str::to_owned),
             code,
-            instance: instance.map(str::to_owned),
+            instance: instance.filter(|path| !path.is_empty()).map(str::to_owned),
             request_id: request_id.to_owned(),
             traceback: self.traceback.as_deref().filter(|_| sight >= Sight::Tracebacks).map(str::to_owned),
         };

@@ -410,6 +410,36 @@ mod tests {
         }
     }
 
+    fn nested(depth: usize) -> String {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        format!("{{\"Files\":[\"s3://abc/k\"],\"Params\":{{\"a\":{open}{close}}}}}")
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_takes_little_of_a_stack() {
+        // A thread of the HTTP library has 2 MiB.
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let verdicts = small.spawn(|| [124, 125, 126, 127, 128, 500_000].map(|depth| code(nested(depth).as_bytes()))).unwrap();
+        let (fine, deep) = ("accepted", "body_malformed");
+        assert_eq!(verdicts.join().unwrap(), [fine, fine, deep, deep, deep, deep]);
+    }
+
+    #[test]
+    fn long_numbers_and_many_keys_take_no_longer_than_their_bytes() {
+        let with = |params: &str| format!("{{\"Files\":[\"s3://abc/k\"],\"Params\":{{{params}}}}}");
+        let digits = "9".repeat(1 << 20);
+        assert_eq!(code(with(&format!("\"a\":{digits}")).as_bytes()), "body_malformed");
+        assert_eq!(code(with(&format!("\"a\":0.{digits}")).as_bytes()), "accepted");
+        assert_eq!(code(with(&format!("\"a\":1e-{digits}")).as_bytes()), "accepted");
+        // As many as fit into the longest body by default.
+        let keys: Vec<_> = (0..95_000).map(|number| format!("\"{number:x}\":1")).collect();
+        let many = with(&keys.join(","));
+        assert!(many.len() < 1 << 20);
+        let begin = std::time::Instant::now();
+        assert_eq!(code(many.as_bytes()), "accepted");
+        assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+
     #[test]
     fn a_field_that_is_not_given_leaves_the_digest_as_it_was() {
         let digest = |body: &str| {

@@ -197,7 +197,7 @@ impl Response {
         body["detail"].as_str().expect("a problem has a detail").to_owned()
     }
 
-    fn read(stream: &mut impl BufRead, is_head: bool) -> io::Result<Self> {
+    pub(crate) fn read(stream: &mut impl BufRead, is_head: bool) -> io::Result<Self> {
         let malformed = |line: &str| io::Error::other(format!("`{line}` is no part of an HTTP answer"));
         let status_line = read_line(stream)?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());

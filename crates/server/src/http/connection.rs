@@ -34,6 +34,8 @@ pub(super) struct Connection {
     head: HeadWatch,
     /// Since when the client has taken nothing of what is to be written.
     stalled: Option<Instant>,
+    /// Since when no request has been under way, and no head either, so far as that is known.
+    quiet: Option<Instant>,
     /// Since when the last answer has been made.
     over: Option<Instant>,
     ending: Option<Ending>,
@@ -51,6 +53,7 @@ impl Connection {
             timer: Timer::default(),
             head: HeadWatch::new(opened),
             stalled: None,
+            quiet: None,
             over: None,
             ending: None,
             has_ended: false,
@@ -100,6 +103,24 @@ impl Connection {
         Some(progress)
     }
 
+    /// Whether nothing has come for longer than a connection may stay open so.
+    ///
+    /// The library sees to that, too, but not where the client has sent a part of its next request ahead.
+    fn is_quiet_for_long(&mut self, cx: &mut Context<'_>) -> bool {
+        let since = *self.quiet.get_or_insert_with(Instant::now);
+        let limits = self.limits();
+        let patience = limits.keep_alive.saturating_add(limits.head_timeout);
+        self.head.since().is_none() && since.checked_add(patience).is_some_and(|end| self.timer.has_passed(end, cx))
+    }
+
+    /// Once the last answer has been made, the client has its moment, whether it sends something or not.
+    fn begin_to_be_over(&mut self, cx: &Context<'_>) {
+        if self.over.is_none() && self.exchange.is_over() && self.exchange.is_idle() {
+            self.over = Some(Instant::now());
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// After the last answer: throws away what comes, until the client closes or has had its moment.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.over.get_or_insert_with(Instant::now);
@@ -130,6 +151,7 @@ impl Connection {
             Poll::Ready(()) => {
                 let bytes = &buffer.filled()[before..];
                 self.app.metrics.traffic().received(bytes.len());
+                self.quiet = None;
                 if !is_idle {
                     self.head.pass(bytes);
                 } else if !bytes.is_empty() && self.take_head(bytes).is_none() {
@@ -142,6 +164,7 @@ impl Connection {
                 self.refuse(&Problem::new(Code::HeadTooSlow, "the head of the request did not come in time (`--head-timeout`)"));
                 self.poll_ending(cx).unwrap_or(Poll::Ready(())).map(Ok)
             }
+            Poll::Pending if is_idle && self.is_quiet_for_long(cx) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -195,6 +218,7 @@ impl AsyncWrite for Connection {
         match Pin::new(&mut this.transport).poll_flush(cx)? {
             Poll::Ready(()) => {
                 this.stalled = None;
+                this.begin_to_be_over(cx);
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => this.stall(cx).map(Err),

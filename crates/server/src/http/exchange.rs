@@ -26,6 +26,8 @@ pub(crate) struct Exchange {
     body: Cell<Option<u64>>,
     /// Whether the newest request has a body of which a part has not been read.
     is_body_unread: Cell<bool>,
+    /// Whether the newest request is to be the last.
+    is_last: Cell<bool>,
     is_over: Cell<bool>,
 }
 
@@ -65,13 +67,19 @@ impl Exchange {
         self.is_body_unread.set(false);
     }
 
+    /// Makes the newest request the last.
+    pub(crate) fn end(&self) {
+        self.is_last.set(true);
+    }
+
     fn begin(self: Rc<Self>, request: &mut Request) -> Turn {
         let has_body = !matches!(request.payload(), Payload::None);
         self.requests.set(self.requests.get() + 1);
         self.under_way.set(self.under_way.get() + 1);
         self.body.set(if has_body { length(request) } else { Some(0) });
         self.is_body_unread.set(has_body);
-        Turn { is_last: self.for_probes || request.head().connection_type() == ConnectionType::Close, exchange: self }
+        self.is_last.set(self.for_probes || request.head().connection_type() == ConnectionType::Close);
+        Turn { exchange: self }
     }
 }
 
@@ -83,22 +91,21 @@ fn length(request: &Request) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Turn {
     exchange: Rc<Exchange>,
-    is_last: bool,
 }
 
 impl Turn {
     /// Whether no request may follow. What nobody has read of a body would have to be read first, however long it goes on; and it could
     /// be taken for a request.
-    fn ends_connection(&mut self) -> bool {
-        self.is_last |= self.exchange.is_body_unread.get();
-        self.is_last
+    fn ends_connection(&self) -> bool {
+        self.exchange.is_last.get() || self.exchange.is_body_unread.get()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.exchange.under_way.set(self.exchange.under_way.get() - 1);
-        self.exchange.is_over.set(self.exchange.is_over.get() || self.is_last);
+        let Exchange { under_way, is_over, .. } = &*self.exchange;
+        under_way.set(under_way.get() - 1);
+        is_over.set(is_over.get() || self.ends_connection());
     }
 }
 
@@ -171,8 +178,8 @@ impl<F: Future<Output = Result<ServiceResponse<BoxBody>, Error>>> Future for Ans
     }
 }
 
-fn counted(mut response: Response<BoxBody>, mut turn: Option<Turn>) -> Response<Counted> {
-    if turn.as_mut().is_some_and(Turn::ends_connection) {
+fn counted(mut response: Response<BoxBody>, turn: Option<Turn>) -> Response<Counted> {
+    if turn.as_ref().is_some_and(Turn::ends_connection) {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response.map_body(|_, body| Counted { body, _turn: turn })

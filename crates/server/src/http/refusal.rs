@@ -29,9 +29,13 @@ pub(super) fn find(written: &[u8]) -> Option<Found> {
     let answer = std::str::from_utf8(&written[begin..]).ok()?;
     let (status_line, headers) = answer.strip_suffix("\r\n\r\n")?.split_once("\r\n")?;
     let status = status_line.get("HTTP/1.1 ".len()..)?.get(..3)?.parse().ok()?;
-    let is_bare = |line: &str| ["content-length: 0", "connection: ", "date: "].iter().any(|known| line.starts_with(known));
-    let is_refusal = matches!(status, 400 | 431 | 500) && headers.contains("content-length: 0") && headers.split("\r\n").all(is_bare);
-    is_refusal.then_some(Found { begin, status })
+    is_bare(status, headers).then_some(Found { begin, status })
+}
+
+/// Whether an answer with these headers was made without us.
+fn is_bare(status: u16, headers: &str) -> bool {
+    let is_known = |line: &str| ["content-length: 0", "connection: ", "date: "].iter().any(|known| line.starts_with(known));
+    matches!(status, 400 | 431 | 500) && headers.contains("content-length: 0") && headers.split("\r\n").all(is_known)
 }
 
 /// What the library's own answer meant, in our words. The first line of the request had so many bytes, or more.

@@ -13,10 +13,19 @@ use crate::problem::Problem;
 /// What paths that are not one of ours take.
 const ANY_METHOD: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 
-/// Refuses what is too long to be looked at, what there is no room for, and methods that no server like this one has.
+/// Refuses what is too long to be looked at, what there is no room for, and methods that no server like this one has; the connection ends
+/// with the answer.
 pub(crate) fn check(request: &HttpRequest, app: &App) -> Result<(), Problem> {
+    let exchange = request.conn_data::<Rc<Exchange>>();
+    let checked = fits(request, app, exchange.is_some_and(|exchange| exchange.is_for_probes()));
+    if checked.is_err() {
+        exchange.into_iter().for_each(|exchange| exchange.end());
+    }
+    checked
+}
+
+fn fits(request: &HttpRequest, app: &App, is_for_probes: bool) -> Result<(), Problem> {
     let limits = &app.config.http.connections;
-    let is_for_probes = request.conn_data::<Rc<Exchange>>().is_some_and(|exchange| exchange.is_for_probes());
     if is_for_probes && !request.path().starts_with("/healthz/") {
         return Err(refusal::no_room(app.admission.max()));
     }
