@@ -33,6 +33,9 @@ const INTERPRETERS: [&str; 4] = ["pyo3", "mlua", "python3-sys", "luajit-src"];
 /// What workers are made of; they hold no credentials, so they have no use for a database or S3.
 const RUNTIMES: [&str; 3] = ["dunnage-runtime", "dunnage-python", "dunnage-lua"];
 const STORES: [&str; 6] = ["rusqlite", "libsqlite3-sys", "tokio-postgres", "deadpool-postgres", "postgres", "aws-"];
+/// What takes requests apart; compressed ones it must not be able to, for a small one could become one beyond all limits.
+const READERS_OF_REQUESTS: [&str; 3] = ["actix-http", "actix-web", "actix-multipart"];
+const DECOMPRESSORS: [&str; 4] = ["flate2", "brotli", "zstd", "async-compression"];
 /// The licences of which one suffices. None asks more than to be named.
 const PERMISSIVE: [&str; 13] = [
     "0BSD",
@@ -242,6 +245,14 @@ fn a_worker_has_no_database_and_no_s3() {
     let found = intruders(&planted, &RUNTIMES, &STORES);
     assert!(RUNTIMES.iter().all(|root| found.contains(&format!("`{root}` comes to depend on `aws-sdk-s3`"))), "{found:?}");
     assert!(!intruders(&tree, &["dunnage-server"], &STORES).is_empty(), "a database is found where there is one");
+}
+
+#[test]
+fn nothing_that_reads_requests_can_decompress_them() {
+    let tree = Tree::read();
+    assert_eq!(intruders(&tree, &READERS_OF_REQUESTS, &DECOMPRESSORS), NOTHING);
+    let planted = tree.with_edge("actix-http", "zstd");
+    assert!(intruders(&planted, &READERS_OF_REQUESTS, &DECOMPRESSORS).contains(&"`actix-http` comes to depend on `zstd`".to_owned()));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::artifacts::Artifacts;
 use crate::config::Config;
 use crate::events::Events;
 use crate::fleet::PresenceBoard;
+use crate::http::{self, admission::Admission};
 use crate::metrics::Metrics;
 use crate::state::CachedState;
 
@@ -25,6 +26,8 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) access: Access,
     pub(crate) loops: Loops,
+    /// Room for connections.
+    pub(crate) admission: Admission,
     /// The script's absolute path.
     pub(crate) script: PathBuf,
     pub(crate) runtime: Runtime,
@@ -68,11 +71,13 @@ impl App {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, access, loops, script, runtime, launcher, replica, store, state, files, artifacts, pool, metrics } =
             parts;
+        let admission = http::admission(&config.http.connections);
         let events = Events::new(Arc::clone(&store), config.http.max_streams, loops.clone());
         Self {
             config,
             access,
             loops,
+            admission,
             script,
             runtime,
             launcher,

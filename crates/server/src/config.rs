@@ -73,6 +73,38 @@ pub struct HttpConfig {
     pub max_files: usize,
     /// The most streams of `/jobs/{id}/events` open at once. `--max-streams`, by default 1000.
     pub max_streams: usize,
+    /// How long connections may be quiet, and what the heads of requests may be.
+    pub connections: ConnectionConfig,
+}
+
+/// How long connections may be quiet, and what their heads may be.
+#[derive(Debug, Clone)]
+pub struct ConnectionConfig {
+    /// The most connections that are served at once. `--max-connections`, by default 4096.
+    pub max: usize,
+    /// How long the head of a request may take to come, and a handshake of TLS. `--head-timeout`, by default 30 s.
+    ///
+    /// The time during which this process stands still counts too, and a client that was prompt must not be refused for it.
+    pub head_timeout: Duration,
+    /// How long a connection may stay open without a request. `--keep-alive`, by default 75 s.
+    pub keep_alive: Duration,
+    /// How long a body may be awaited beyond what `min_body_rate` grants it. `--body-grace`, by default 10 s.
+    pub body_grace: Duration,
+    /// How many bytes of a body must come in each second that it is awaited. `--min-body-rate`, by default 1 KiB.
+    pub min_body_rate: u64,
+    /// How long a client may take nothing of its answer. `--write-timeout`, by default 30 s.
+    pub write_timeout: Duration,
+    /// The longest target of a request (its path and query), in bytes. `--max-target`, by default 8 KiB.
+    pub max_target_bytes: usize,
+    /// The longest head of a request, in bytes. `--max-head`, by default 64 KiB.
+    pub max_head_bytes: usize,
+}
+
+impl ConnectionConfig {
+    /// The longest target of a request that can be read.
+    pub const LONGEST_TARGET: usize = 65_534;
+    /// The longest head of a request that can be read.
+    pub const LONGEST_HEAD: usize = 131_072;
 }
 
 /// Who may do what, and how connections are encrypted.

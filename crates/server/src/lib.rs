@@ -16,6 +16,7 @@ mod fleet;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
+mod http;
 mod jobs;
 mod life;
 mod metrics;
@@ -37,7 +38,7 @@ pub use access::{AccessError, InvalidScopes, InvalidTokens, Scope, Scopes, TlsCo
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
 pub use config::{
-    AccessConfig, CallbackConfig, Config, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig,
+    AccessConfig, CallbackConfig, Config, ConnectionConfig, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig, StorageConfig,
     WorkerConfig,
 };
 pub use dunnage_files::Revalidate;

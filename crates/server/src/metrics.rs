@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use crate::file_metrics::FileMetrics;
+use crate::http::traffic::Traffic;
 use crate::state::StateCacheCounters;
 
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -44,6 +45,7 @@ pub(crate) struct Metrics {
     loops_ailing: IntGauge,
     panics: IntCounter,
     files: FileMetrics,
+    traffic: Traffic,
 }
 
 impl Metrics {
@@ -109,6 +111,7 @@ impl Metrics {
             loops_ailing: register.gauge("loops_ailing", "Background loops that stand still or keep failing")?,
             panics: register.add(IntCounter::new("panics_total", "Panics of the server, each of which is a mistake in it")?)?,
             files: FileMetrics::new(&register)?,
+            traffic: Traffic::new(&register)?,
             registry,
         })
     }
@@ -117,6 +120,16 @@ impl Metrics {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.latency.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    /// A request that was refused before anything of it was read.
+    pub(crate) fn observe_unread(&self, status: u16) {
+        self.requests.with_label_values(&["unread", "unread", &status.to_string()]).inc();
+    }
+
+    /// The metrics of connections.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Notes that a request was answered together with others, after it had waited for a worker.
@@ -196,7 +209,7 @@ impl Register<'_> {
         self.add(IntGauge::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 }

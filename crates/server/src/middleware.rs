@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::access::Sight;
 use crate::app::App;
+use crate::http::target;
 use crate::problem::{Code, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -94,6 +95,9 @@ fn answered_at_once(request: &ServiceRequest) -> Option<HttpResponse> {
     let Some(app) = request.app_data::<web::Data<App>>() else {
         return Some(Problem::new(Code::Internal, "the server is not set up").error_response());
     };
+    if let Err(problem) = target::check(request.request(), app) {
+        return Some(problem.error_response());
+    }
     if let Some(response) = app.access.origins.preflight(request.request()) {
         return Some(response);
     }
@@ -103,7 +107,7 @@ fn answered_at_once(request: &ServiceRequest) -> Option<HttpResponse> {
             if sight != app.access.usual_sight() {
                 request.extensions_mut().insert(sight);
             }
-            None
+            target::is_about_server(request.request()).then(target::about_server)
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::access::Sight;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each code's meaning stands in docs/errors.md, checked by a test")]
 pub enum Code {
+    RequestMalformed,
     BodyMalformed,
     JobIdMalformed,
     QueryInvalid,
@@ -28,12 +29,15 @@ pub enum Code {
     JobUnknown,
     VersionUnknown,
     MethodNotAllowed,
+    HeadTooSlow,
+    BodyTooSlow,
     JobFinished,
     VersionBad,
     FileChanged,
     BodyTooLarge,
     FileTooLarge,
     FilesTooLarge,
+    TargetTooLong,
     ContentTypeUnsupported,
     RequestInvalid,
     FilesMissing,
@@ -53,12 +57,14 @@ pub enum Code {
     CallbackUnavailable,
     OutputUriRefused,
     IdempotencyMismatch,
+    HeadTooLarge,
     ScriptError,
     BadOutput,
     FunctionMissing,
     WorkerCrashed,
     QueueFull,
     Overloaded,
+    TooManyConnections,
     TooManyStreams,
     WorkerUnavailable,
     ShuttingDown,
@@ -77,7 +83,8 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their status.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 62] = [
+        Self::RequestMalformed,
         Self::BodyMalformed,
         Self::JobIdMalformed,
         Self::QueryInvalid,
@@ -89,12 +96,15 @@ impl Code {
         Self::JobUnknown,
         Self::VersionUnknown,
         Self::MethodNotAllowed,
+        Self::HeadTooSlow,
+        Self::BodyTooSlow,
         Self::JobFinished,
         Self::VersionBad,
         Self::FileChanged,
         Self::BodyTooLarge,
         Self::FileTooLarge,
         Self::FilesTooLarge,
+        Self::TargetTooLong,
         Self::ContentTypeUnsupported,
         Self::RequestInvalid,
         Self::FilesMissing,
@@ -114,12 +124,14 @@ impl Code {
         Self::CallbackUnavailable,
         Self::OutputUriRefused,
         Self::IdempotencyMismatch,
+        Self::HeadTooLarge,
         Self::ScriptError,
         Self::BadOutput,
         Self::FunctionMissing,
         Self::WorkerCrashed,
         Self::QueueFull,
         Self::Overloaded,
+        Self::TooManyConnections,
         Self::TooManyStreams,
         Self::WorkerUnavailable,
         Self::ShuttingDown,
@@ -140,6 +152,7 @@ impl Code {
     #[must_use]
     pub fn parts(self) -> (&'static str, u16, &'static str) {
         match self {
+            Self::RequestMalformed => ("request_malformed", 400, "The request cannot be read"),
             Self::BodyMalformed => ("body_malformed", 400, "The body cannot be read"),
             Self::JobIdMalformed => ("job_id_malformed", 400, "This is no job id"),
             Self::QueryInvalid => ("query_invalid", 400, "The query cannot be read"),
@@ -151,12 +164,15 @@ impl Code {
             Self::JobUnknown => ("job_unknown", 404, "There is no such job"),
             Self::VersionUnknown => ("version_unknown", 404, "There is no such version"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, "This path does not take this method"),
+            Self::HeadTooSlow => ("head_too_slow", 408, "The request did not come in time"),
+            Self::BodyTooSlow => ("body_too_slow", 408, "The body did not come in time"),
             Self::JobFinished => ("job_finished", 409, "The job has ended"),
             Self::VersionBad => ("version_bad", 409, "The version cannot serve"),
             Self::FileChanged => ("file_changed", 409, "A file changed while it was read"),
             Self::BodyTooLarge => ("body_too_large", 413, "The body is too large"),
             Self::FileTooLarge => ("file_too_large", 413, "A file is too large"),
             Self::FilesTooLarge => ("files_too_large", 413, "The files are too large together"),
+            Self::TargetTooLong => ("target_too_long", 414, "The path is too long"),
             Self::ContentTypeUnsupported => ("content_type_unsupported", 415, "The body has another type than is understood"),
             Self::RequestInvalid => ("request_invalid", 422, "The request does not make sense"),
             Self::FilesMissing => ("files_missing", 422, "The request names no files"),
@@ -176,12 +192,14 @@ impl Code {
             Self::CallbackUnavailable => ("callback_unavailable", 422, "Callbacks are not served"),
             Self::OutputUriRefused => ("output_uri_refused", 422, "The result may not be written there"),
             Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The idempotency key was used for another request"),
+            Self::HeadTooLarge => ("head_too_large", 431, "The head of the request is too large"),
             Self::ScriptError => ("script_error", 500, "The script raised an error"),
             Self::BadOutput => ("bad_output", 500, "The script's output is no vector of numbers"),
             Self::FunctionMissing => ("function_missing", 501, "The script lacks the function"),
             Self::WorkerCrashed => ("worker_crashed", 502, "The worker died"),
             Self::QueueFull => ("queue_full", 503, "Too many requests are waiting"),
             Self::Overloaded => ("overloaded", 503, "The request would not be answered in time"),
+            Self::TooManyConnections => ("too_many_connections", 503, "Too many connections are open"),
             Self::TooManyStreams => ("too_many_streams", 503, "Too many streams are open"),
             Self::WorkerUnavailable => ("worker_unavailable", 503, "No worker is ready"),
             Self::ShuttingDown => ("shutting_down", 503, "The server is shutting down"),
@@ -207,7 +225,7 @@ impl Code {
 
     fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::QueueFull | Self::Overloaded | Self::CacheFull => Some(Duration::from_secs(1)),
+            Self::QueueFull | Self::Overloaded | Self::CacheFull | Self::TooManyConnections => Some(Duration::from_secs(1)),
             other if other.parts().1 == 503 => Some(Duration::from_secs(5)),
             _ => None,
         }
@@ -246,8 +264,9 @@ pub(crate) struct ProblemBody {
     /// A stable code, listed in `docs/errors.md`.
     #[schema(example = "file_not_found")]
     code: &'static str,
-    /// The path that was asked for.
-    instance: String,
+    /// The path that was asked for, if the request could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
     /// The request's id, also in the header `X-Request-Id` and in the server's log.
     request_id: String,
     /// The script's own traceback, where it raised; only for tokens with the scope `train`.
@@ -316,6 +335,13 @@ impl Problem {
 
     /// The same, to a request for `path` of which no more is known.
     pub(crate) fn respond_to(&self, path: &str, request_id: &str, sight: Sight) -> HttpResponse {
+        let mut response = self.builder();
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        response.body(self.body(Some(path), request_id, sight))
+    }
+
+    /// The body of an answer; what was asked for, if that is known, and what may be seen of the reasons.
+    pub(crate) fn body(&self, instance: Option<&str>, request_id: &str, sight: Sight) -> String {
         let (code, status, title) = self.code.parts();
         let body = ProblemBody {
             r#type: format!("urn:dunnage:error:{code}"),
@@ -323,21 +349,24 @@ impl Problem {
             status,
             detail: self.outline.as_deref().filter(|_| sight < Sight::Reasons).unwrap_or(&self.detail).to_owned(),
             code,
-            instance: path.to_owned(),
+            instance: instance.filter(|path| !path.is_empty()).map(str::to_owned),
             request_id: request_id.to_owned(),
             traceback: self.traceback.as_deref().filter(|_| sight >= Sight::Tracebacks).map(str::to_owned),
         };
-        let mut response = self.builder();
-        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
         // Strings and numbers always have a JSON form.
-        response.body(serde_json::to_string(&body).unwrap_or_default())
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    /// When to try again, in whole seconds and never too early.
+    pub(crate) fn retry_after_secs(&self) -> Option<String> {
+        let wait = self.retry_after.or_else(|| self.code.retry_after())?;
+        Some(wait.as_secs_f64().ceil().to_string())
     }
 
     fn builder(&self) -> HttpResponseBuilder {
         let mut response = HttpResponse::build(self.status_code());
-        if let Some(wait) = self.retry_after.or_else(|| self.code.retry_after()) {
-            // In whole seconds, and never too early.
-            response.insert_header((header::RETRY_AFTER, wait.as_secs_f64().ceil().to_string()));
+        if let Some(wait) = self.retry_after_secs() {
+            response.insert_header((header::RETRY_AFTER, wait));
         }
         if let Some(allowed) = self.allow {
             response.insert_header((header::ALLOW, allowed));

@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App as HttpApp, HttpServer, web};
+use actix_web::web;
 use dunnage_loops::Loops;
 use dunnage_store::StoreError;
 use dunnage_types::ReplicaId;
@@ -27,15 +26,7 @@ use crate::jobs::Loop;
 use crate::metrics::Metrics;
 use crate::state::{CachedState, StateCacheLimits};
 use crate::storage::{self, Storage};
-use crate::{middleware, reload, routes};
-
-/// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
-const HTTP_GRACE_SECS: u64 = 5;
-/// How long the head of a connection's first request may take to come; then 408 is answered. The time during which this process
-/// stands still counts too, and a client that was prompt must not be refused for it.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a connection may stay open without a request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+use crate::{http, reload};
 
 /// Serves until `stop` ends. `listening` is called once, with the address, as soon as connections are accepted.
 ///
@@ -56,7 +47,7 @@ pub async fn run(
         // What has been started ends as it is dropped.
         () = &mut stop => return Ok(()),
     };
-    let (server, addresses) = bind(&app)?;
+    let (server, address) = bind(&app)?;
     let handle = server.handle();
     let mut server = tokio::spawn(server);
     let jobs = Loop::start(&app);
@@ -64,7 +55,7 @@ pub async fn run(
     let callbacks = Deliveries::start(&app);
     let following = app.access.follow(&app.loops);
     let reload = app.config.service.reload.then(|| app.start_loop("script-reloader", reload::watch));
-    addresses.first().copied().map(listening);
+    listening(address);
 
     tokio::select! {
         () = &mut stop => {}
@@ -150,28 +141,9 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
     }
 }
 
-fn bind(app: &web::Data<App>) -> Result<(Server, Vec<SocketAddr>), ServeError> {
+fn bind(app: &web::Data<App>) -> Result<(Server, SocketAddr), ServeError> {
     let address = SocketAddr::new(app.config.http.host, app.config.http.port);
-    let shared = app.clone();
-    let server = HttpServer::new(move || {
-        HttpApp::new()
-            .app_data(shared.clone())
-            .wrap(actix_web::middleware::from_fn(middleware::around))
-            .configure(routes::configure)
-    })
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_PATIENCE)
-    // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(app.config.workers.timeout.as_secs() + HTTP_GRACE_SECS)
-    .disable_signals();
-    let server = match app.access.tls() {
-        Some(tls) => server.bind_rustls_0_23(address, tls),
-        None => server.bind(address),
-    };
-    let server = server.map_err(|source| ServeError::Bind { address, source })?;
-    let addresses = server.addrs();
-    Ok((server.run(), addresses))
+    http::listen(app).map_err(|source| ServeError::Bind { address, source })
 }
 
 async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, http: ServerHandle) {

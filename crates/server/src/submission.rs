@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::config::HttpConfig;
+use crate::http::awaited::{Awaited, is_too_slow};
 use crate::problem::{Code, Problem};
 
 /// The longest `Key` and `Idempotency-Key`, in bytes.
@@ -95,17 +96,18 @@ impl Submission {
     /// # Errors
     ///
     /// A [`Problem`] that says what is wrong with it. Nothing it brought along is left on the disk.
-    pub(crate) async fn read(app: &App, request: &HttpRequest, mut payload: web::Payload, keep: Keep) -> Result<Self, Problem> {
+    pub(crate) async fn read(app: &App, request: &HttpRequest, payload: web::Payload, keep: Keep) -> Result<Self, Problem> {
         let limits = &app.config.http;
         refuse_encoded(request.headers())?;
+        let payload = Awaited::new(request, payload, &limits.connections);
         let submission = match content_type(request.headers()).as_str() {
             "application/json" => {
-                let bytes = read_whole(request, &mut payload, limits.max_body_bytes).await?;
+                let bytes = read_whole(request, payload, limits.max_body_bytes).await?;
                 Self::from_body(parse(&bytes)?)?
             }
             "multipart/form-data" => {
                 refuse_announced(request, limits.max_upload_bytes, "--max-upload")?;
-                let form = Multipart::new(request.headers(), payload.into_inner());
+                let form = Multipart::new(request.headers(), payload);
                 let upload = app.files.uploads().begin().map_err(disk_problem)?;
                 Self::from_form(upload, form, FormLimits::of(limits), keep).await?
             }
@@ -254,7 +256,7 @@ fn given_twice(name: &str) -> Problem {
     Problem::new(Code::BodyMalformed, format!("the form has the field `{name}` twice"))
 }
 
-async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: usize) -> Result<BytesMut, Problem> {
+async fn read_whole(request: &HttpRequest, mut payload: Awaited, limit: usize) -> Result<BytesMut, Problem> {
     refuse_announced(request, limit as u64, "--max-body")?;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -268,10 +270,16 @@ async fn read_whole(request: &HttpRequest, payload: &mut web::Payload, limit: us
 }
 
 fn payload_problem(error: &PayloadError) -> Problem {
+    if is_too_slow(error) {
+        return Problem::new(Code::BodyTooSlow, "the body came too slowly (`--body-grace` and `--min-body-rate`)");
+    }
     Problem::new(Code::BodyMalformed, format!("the body could not be received: {error}"))
 }
 
 fn form_problem(error: MultipartError) -> Problem {
+    if let MultipartError::Payload(error) = error {
+        return payload_problem(&error);
+    }
     Problem::new(Code::BodyMalformed, format!("the form cannot be read: {error}"))
 }
 
@@ -422,6 +430,36 @@ mod tests {
         for (body, expected) in cases {
             assert_eq!(code(body), *expected, "{}", String::from_utf8_lossy(&body[..body.len().min(80)]));
         }
+    }
+
+    fn nested(depth: usize) -> String {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        format!("{{\"Files\":[\"s3://abc/k\"],\"Params\":{{\"a\":{open}{close}}}}}")
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_takes_little_of_a_stack() {
+        // A thread of the HTTP library has 2 MiB.
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let verdicts = small.spawn(|| [124, 125, 126, 127, 128, 500_000].map(|depth| code(nested(depth).as_bytes()))).unwrap();
+        let (fine, deep) = ("accepted", "body_malformed");
+        assert_eq!(verdicts.join().unwrap(), [fine, fine, deep, deep, deep, deep]);
+    }
+
+    #[test]
+    fn long_numbers_and_many_keys_take_no_longer_than_their_bytes() {
+        let with = |params: &str| format!("{{\"Files\":[\"s3://abc/k\"],\"Params\":{{{params}}}}}");
+        let digits = "9".repeat(1 << 20);
+        assert_eq!(code(with(&format!("\"a\":{digits}")).as_bytes()), "body_malformed");
+        assert_eq!(code(with(&format!("\"a\":0.{digits}")).as_bytes()), "accepted");
+        assert_eq!(code(with(&format!("\"a\":1e-{digits}")).as_bytes()), "accepted");
+        // As many as fit into the longest body by default.
+        let keys: Vec<_> = (0..95_000).map(|number| format!("\"{number:x}\":1")).collect();
+        let many = with(&keys.join(","));
+        assert!(many.len() < 1 << 20);
+        let begin = std::time::Instant::now();
+        assert_eq!(code(many.as_bytes()), "accepted");
+        assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the tests of several crates share.
 //!
-//! [`setup`] describes a service of the real `dunnage`, [`service`] is one that runs, [`http`] speaks to it, and [`census`] counts
+//! [`setup`] describes a service of the real `dunnage`, [`service`] is one that runs, [`http`] speaks to it, [`raw`] misbehaves, and [`census`] counts
 //! the processes it leaves. [`postgres`] is a private PostgreSQL, [`s3`] a private S3, and [`proxy`] a network that can be made to fail.
 //! [`audit`] has a service's database note what happens to its jobs, and [`history`] says whether that was allowed to happen.
 //! [`mutant`] breaks the product on purpose.
@@ -18,6 +18,7 @@ pub mod mutant;
 mod port;
 pub mod postgres;
 pub mod proxy;
+pub mod raw;
 pub mod s3;
 pub mod service;
 pub mod setup;

@@ -110,6 +110,42 @@ impl Service {
         self.send(&Request::new("GET", target))
     }
 
+    /// The sum of a metric over its labels, or over those that have this text in them; 0 when there is none.
+    ///
+    /// # Panics
+    ///
+    /// When the metrics are not answered.
+    #[track_caller]
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let metrics = self.get("/metrics");
+        assert_eq!(metrics.status, 200, "{metrics}");
+        let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')) && line.contains(label);
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        metrics.text().lines().filter(is_it).filter_map(value).sum()
+    }
+
+    /// How many descriptors the server has open.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()
+    }
+
+    /// How many bytes of memory the server takes up.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    #[must_use]
+    pub fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).expect("it is a number") * 1024
+    }
+
     /// Sends a POST with JSON, as [`Service::send`] does.
     ///
     /// # Panics

@@ -124,6 +124,7 @@ impl Settings {
         ];
         let zeros = counts.iter().filter(|(_, is_zero)| *is_zero);
         problems.extend(zeros.map(|(name, _)| format!("`--{name}` must be at least 1")));
+        self.http.connections.check(problems);
     }
 
     fn check_times(&self, problems: &mut Vec<String>) {
@@ -190,6 +191,7 @@ impl Settings {
                 max_upload_bytes: http.max_upload.as_u64(),
                 max_files: http.max_files,
                 max_streams: http.max_streams,
+                connections: http.connections.config(),
             },
             access,
             workers: WorkerConfig {

@@ -6,6 +6,7 @@
 pub(crate) mod access;
 pub(crate) mod callbacks;
 pub(crate) mod checked;
+pub(crate) mod connections;
 pub(crate) mod file;
 pub(crate) mod objects;
 pub(crate) mod origin;
@@ -26,6 +27,7 @@ use dunnage_types::ServiceName;
 
 use access::AccessSettings;
 use callbacks::CallbackSettings;
+use connections::ConnectionSettings;
 use objects::ObjectSettings;
 use recycling::RecycleSettings;
 use secret::Secret;
@@ -112,6 +114,8 @@ pub(crate) struct HttpSettings {
     /// The most streams of `/jobs/{id}/events` open at once
     #[arg(long, env = "DUNNAGE_MAX_STREAMS", value_name = "COUNT", default_value_t = 1000)]
     pub(crate) max_streams: usize,
+    #[command(flatten)]
+    pub(crate) connections: ConnectionSettings,
 }
 
 /// The worker processes.

@@ -20,7 +20,7 @@ struct Mutation {
     noticed_by: &'static [&'static str],
 }
 
-const MUTATIONS: [Mutation; 30] = [
+const MUTATIONS: [Mutation; 36] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
@@ -176,6 +176,42 @@ const MUTATIONS: [Mutation; 30] = [
         why: "tokens that are taken away are good for what was begun with them",
         change: Change::ReturnsOne("dunnage_server::access::revoked::Standing::holds"),
         noticed_by: &["access::a_stream_of_events_ends_with_what_its_token_allows"],
+    },
+    Mutation {
+        why: "clocks of connections never run out",
+        change: Change::ReturnsZero("dunnage_server::http::timer::Timer::has_passed"),
+        noticed_by: &[
+            "slow::heads_that_do_not_come_in_time_are_refused",
+            "slow::an_answer_that_is_not_taken_ends_its_connection_and_holds_no_worker",
+        ],
+    },
+    Mutation {
+        why: "a slow body is not known as one",
+        change: Change::ReturnsZero("dunnage_server::http::awaited::is_too_slow"),
+        noticed_by: &["slow::bodies_that_do_not_come_in_time_are_refused"],
+    },
+    Mutation {
+        why: "connections beyond the limit are served",
+        change: Change::ReturnsZero("dunnage_server::http::exchange::Exchange::is_for_probes"),
+        noticed_by: &["connections::a_connection_too_many_is_told_so_at_once_and_probes_are_answered"],
+    },
+    Mutation {
+        why: "a line of a head may end with a line feed alone",
+        change: Change::ReturnsOne("dunnage_server::http::connection::Connection::take_head"),
+        noticed_by: &["smuggling::ambiguous_requests_are_refused_and_nothing_is_smuggled"],
+    },
+    Mutation {
+        why: "what the library refuses has no body",
+        change: Change::ReturnsZero("dunnage_server::http::refusal::is_bare"),
+        noticed_by: &[
+            "heads::heads_beyond_the_limits_are_refused_and_end_the_connection",
+            "smuggling::ambiguous_requests_are_refused_and_nothing_is_smuggled",
+        ],
+    },
+    Mutation {
+        why: "a connection goes on behind a body that was not read",
+        change: Change::ReturnsZero("dunnage_server::http::exchange::Turn::ends_connection"),
+        noticed_by: &["pipelines::what_follows_a_refused_request_is_its_own_request_or_none"],
     },
 ];
 

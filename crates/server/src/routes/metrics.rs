@@ -15,6 +15,7 @@ pub(crate) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem
             None
         }
     };
+    app.metrics.traffic().take(&app.admission);
     app.metrics.take_files(&app.files);
     app.metrics.take_loops(&app.loops);
     app.metrics.set_event_streams(app.events.open_streams());

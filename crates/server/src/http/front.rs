@@ -1,0 +1,138 @@
+//! What happens to a connection first: it finds a place, or is told that there is none, and is encrypted if it is to be.
+
+use std::convert::Infallible;
+use std::future::{poll_fn, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_http::HttpServiceBuilder;
+use actix_http::error::DispatchError;
+use actix_server::GracefulShutdownSignal;
+use actix_service::IntoServiceFactory;
+use actix_web::App as HttpApp;
+use actix_web::dev::{AppConfig, Service, ServiceFactory, fn_factory};
+use actix_web::web;
+use futures_util::future::LocalBoxFuture;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::admission::{Admitted, Place};
+use super::connection::Connection;
+use super::ending::{Ending, LINGER};
+use super::exchange::{Exchange, Exchanges};
+use super::expectation::Expectation;
+use super::refusal;
+use super::timer::Timer;
+use super::traffic::Cut;
+use super::transport::Transport;
+use crate::app::App;
+use crate::{middleware, routes};
+
+/// A handshake of TLS may take so long, or `--head-timeout` if that is shorter.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Takes the connections of one thread.
+pub(super) struct Front<H> {
+    app: Arc<App>,
+    tls: Option<TlsAcceptor>,
+    ending: GracefulShutdownSignal,
+    http: Rc<H>,
+}
+
+/// Sets up the routes of one thread, and what stands before them.
+pub(super) async fn open(
+    app: web::Data<App>,
+    tls: Option<TlsAcceptor>,
+    ending: GracefulShutdownSignal,
+) -> Result<Front<impl Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError>>, ()> {
+    let routes = HttpApp::new()
+        .app_data(app.clone())
+        .wrap(actix_web::middleware::from_fn(middleware::around))
+        .configure(routes::configure);
+    let routes = routes.into_factory().new_service(AppConfig::default()).await?;
+    let requests = Rc::new(Exchanges::new(routes));
+    let expectation = Rc::new(Expectation::new(Rc::clone(&requests)));
+    let signal = ending.clone();
+    let http = HttpServiceBuilder::default()
+        .keep_alive(app.config.http.connections.keep_alive)
+        // The connection sees to that, and not for its first request alone.
+        .client_request_timeout(Duration::ZERO)
+        .client_disconnect_timeout(LINGER)
+        // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
+        .h1_allow_half_closed(false)
+        .graceful_shutdown_signal(move || {
+            let signal = signal.clone();
+            async move { signal.notified().await }
+        })
+        .on_connect_ext(|connection: &Connection, data| {
+            data.insert(connection.exchange());
+        })
+        .expect(fn_factory(move || ready(Ok::<_, Infallible>(Rc::clone(&expectation)))))
+        .h1(fn_factory(move || ready(Ok::<_, Infallible>(Rc::clone(&requests)))))
+        .new_service(())
+        .await?;
+    Ok(Front { app: app.into_inner(), tls, ending, http: Rc::new(http) })
+}
+
+impl<H> Service<TcpStream> for Front<H>
+where
+    H: Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError> + 'static,
+{
+    type Response = ();
+    type Error = ();
+    type Future = LocalBoxFuture<'static, Result<(), ()>>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        self.http.poll_ready(cx).map_err(|error| tracing::error!(%error, "the routes are not ready"))
+    }
+
+    fn call(&self, stream: TcpStream) -> Self::Future {
+        let (app, opened) = (Arc::clone(&self.app), Instant::now());
+        let (exchange, place) = match app.admission.admit() {
+            Admitted::Fully(place) => (Exchange::default(), place),
+            Admitted::ForProbes(place) => (Exchange::for_probes(), place),
+            Admitted::Refused(place) if self.tls.is_none() => return Box::pin(refuse(app, stream, place)),
+            Admitted::Refused(_) | Admitted::Ignored => {
+                app.metrics.traffic().cut(Cut::NoRoom);
+                return Box::pin(ready(Ok(())));
+            }
+        };
+        let (tls, ending, http) = (self.tls.clone(), self.ending.clone(), Rc::clone(&self.http));
+        Box::pin(async move {
+            let peer = stream.peer_addr().ok();
+            let transport = tokio::select! {
+                transport = handshake(stream, tls, &app) => transport,
+                () = ending.notified() => return Ok(()),
+            };
+            let Ok(transport) = transport else {
+                app.metrics.traffic().cut(Cut::Handshake);
+                return Ok(());
+            };
+            let connection = Connection::new(transport, opened, exchange, app, place);
+            http.call((connection, peer)).await.map_err(|error| tracing::trace!(%error, "a connection ended early"))
+        })
+    }
+}
+
+async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>, app: &App) -> io::Result<Transport> {
+    // Answers are written whole, or in pieces that must not wait for each other.
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Transport::Plain(stream)) };
+    let patience = HANDSHAKE_PATIENCE.min(app.config.http.connections.head_timeout);
+    let stream = tokio::time::timeout(patience, tls.accept(stream)).await??;
+    Ok(Transport::Encrypted(Box::new(stream)))
+}
+
+/// Tells a client that there is no room, without waiting for what it wants.
+async fn refuse(app: Arc<App>, stream: TcpStream, _place: Place) -> Result<(), ()> {
+    app.metrics.traffic().cut(Cut::NoRoom);
+    let answer = refusal::answer(&refusal::no_room(app.admission.max()), &app);
+    let (mut transport, mut timer, mut ending) = (Transport::Plain(stream), Timer::default(), Ending::with(answer));
+    poll_fn(|cx| ending.poll(&mut transport, &mut timer, cx)).await;
+    Ok(())
+}
