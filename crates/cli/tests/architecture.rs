@@ -252,7 +252,9 @@ fn nothing_that_reads_requests_can_decompress_them() {
     let tree = Tree::read();
     assert_eq!(intruders(&tree, &READERS_OF_REQUESTS, &DECOMPRESSORS), NOTHING);
     let planted = tree.with_edge("actix-http", "zstd");
-    assert!(intruders(&planted, &READERS_OF_REQUESTS, &DECOMPRESSORS).contains(&"`actix-http` comes to depend on `zstd`".to_owned()));
+    assert!(
+        intruders(&planted, &READERS_OF_REQUESTS, &DECOMPRESSORS).contains(&"`actix-http` comes to depend on `zstd`".to_owned())
+    );
 }
 
 #[test]

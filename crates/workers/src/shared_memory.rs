@@ -55,7 +55,8 @@ impl SharedMemory {
         let shared_memory = Self::default();
         let (watching, loops, beat) = (shared_memory.clone(), loops.clone(), loops.beat(LOOP));
         let thread = std::thread::Builder::new().name(LOOP.to_owned());
-        let started = created_in(FOLDER).and_then(|events| thread.spawn(move || watching.follow(&events, &mark, notes, &loops, &beat)));
+        let started =
+            created_in(FOLDER).and_then(|events| thread.spawn(move || watching.follow(&events, &mark, notes, &loops, &beat)));
         if let Err(error) = started {
             tracing::warn!(%error, "shared memory that killed scripts leave will stay");
         }

@@ -98,7 +98,8 @@ mod tests {
     fn limits_that_nothing_could_pass_are_refused() {
         assert!(problems(&[]).is_empty());
         let zeros = ["--max-connections", "0", "--head-timeout", "0s", "--min-body-rate", "0", "--max-target", "0"];
-        let wanted = ["`--max-connections`", "`--min-body-rate`", "`--max-target`"].map(|name| format!("{name} must be at least 1"));
+        let wanted =
+            ["`--max-connections`", "`--min-body-rate`", "`--max-target`"].map(|name| format!("{name} must be at least 1"));
         assert_eq!(problems(&zeros)[..3], wanted);
         assert_eq!(problems(&zeros)[3..], ["`--head-timeout` must be longer than 0s"]);
         assert!(problems(&["--keep-alive", "0s", "--body-grace", "0s"]).is_empty());

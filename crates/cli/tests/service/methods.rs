@@ -34,7 +34,9 @@ fn a_path_has_one_spelling() {
     let setup = Setup::new(Language::Python, "calls");
     let service = setup.start();
     let body = setup.body(json!({}));
-    for path in ["/input/", "//input", "/INPUT", "/input//", "/./input", "/x/../input", "/input%00", "/input;x", "/input%2f", "/%2finput"] {
+    for path in
+        ["/input/", "//input", "/INPUT", "/input//", "/./input", "/x/../input", "/input%00", "/input;x", "/input%2f", "/%2finput"]
+    {
         service.post(path, &body).expect_problem(404, "unknown_path");
     }
     assert_eq!(service.get("/jobs").expect(200)["jobs"], json!([]));

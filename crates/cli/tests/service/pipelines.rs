@@ -99,9 +99,7 @@ fn connections_that_end_in_the_middle_leave_nothing_behind(language: Language) {
         assert!(done.answers(PATIENCE).is_empty(), "a client that has sent its last is not waited for");
     }
     eventually("every descriptor is closed", PATIENCE, || (service.descriptors() <= descriptors + 1).then_some(()));
-    eventually("every connection is gone", PATIENCE, || {
-        (service.metric("dunnage_http_connections", "") == 1.0).then_some(())
-    });
+    eventually("every connection is gone", PATIENCE, || (service.metric("dunnage_http_connections", "") == 1.0).then_some(()));
     assert_eq!(std::fs::read_dir(setup.data("uploads")).unwrap().count(), 0);
     assert_eq!(service.get("/jobs").expect(200)["jobs"], json!([]));
 }

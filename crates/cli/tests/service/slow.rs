@@ -13,18 +13,8 @@ use serde_json::json;
 
 /// For what has to happen some time after a second, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-const QUICKLY_OVER: [&str; 10] = [
-    "--head-timeout",
-    "1s",
-    "--body-grace",
-    "1s",
-    "--min-body-rate",
-    "1KiB",
-    "--write-timeout",
-    "1s",
-    "--keep-alive",
-    "1s",
-];
+const QUICKLY_OVER: [&str; 10] =
+    ["--head-timeout", "1s", "--body-grace", "1s", "--min-body-rate", "1KiB", "--write-timeout", "1s", "--keep-alive", "1s"];
 const HEAD: &str = "HTTP/1.1\r\nHost: localhost\r\n";
 
 in_both_languages!(

@@ -20,7 +20,10 @@ in_both_languages!(
 /// Heads after which nothing may be believed. `LENGTH` stands for the length of what follows.
 const AMBIGUOUS: [(&str, &str); 52] = [
     ("both lengths", "POST /output HTTP/1.1\r\nHost: a\r\nContent-Length: LENGTH\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    ("both lengths, the other way", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: LENGTH\r\n\r\n"),
+    (
+        "both lengths, the other way",
+        "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: LENGTH\r\n\r\n",
+    ),
     ("both, and no length", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n"),
     ("two lengths", "POST /output HTTP/1.1\r\nHost: a\r\nContent-Length: LENGTH\r\nContent-Length: 0\r\n\r\n"),
     ("the same length twice", "POST /output HTTP/1.1\r\nHost: a\r\nContent-Length: LENGTH\r\nContent-Length: LENGTH\r\n\r\n"),
@@ -37,8 +40,14 @@ const AMBIGUOUS: [(&str, &str); 52] = [
     ("another coding", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"),
     ("two codings", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
     ("chunked twice", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n"),
-    ("chunked in two headers", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    ("chunked and identity", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"),
+    (
+        "chunked in two headers",
+        "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        "chunked and identity",
+        "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+    ),
     ("identity", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
     ("chunked, quoted", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n"),
     ("chunked with a parameter", "POST /output HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;q=1\r\n\r\n"),
@@ -133,7 +142,8 @@ fn ambiguous_requests_are_refused_and_nothing_is_smuggled(language: Language) {
         }
     }
     for (what, chunks) in BROKEN_CHUNKS {
-        let head = "POST /output HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head =
+            "POST /output HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
         let answers = Raw::connect(&service).sent(format!("{head}{chunks}{smuggled}")).answers(PATIENCE);
         assert!(answers.iter().all(|answer| answer.status == 400) && !answers.is_empty(), "{what}: {answers:?}");
     }
@@ -152,7 +162,9 @@ fn requests_that_are_odd_but_clear_are_answered_once(language: Language) {
         format!("POST /output HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: 000{length}\r\n\r\n{body}"),
         format!("POST /output HTTP/1.0\r\n{json}Content-Length: {length}\r\n\r\n{body}"),
         format!("POST http://localhost/output HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {length}\r\n\r\n{body}"),
-        format!("POST /output HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: Chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"),
+        format!(
+            "POST /output HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: Chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
+        ),
         format!(
             "POST /output HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked\r\n\r\n\
              000{length:X};a=b;c=\"d\"\r\n{body}\r\n0;last\r\nTrailer: x\r\nContent-Length: 7\r\n\r\n"

@@ -191,7 +191,9 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, mut bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let whole = bytes.len();
-        if this.ending.is_none() && let Some(found) = refusal::find(bytes) {
+        if this.ending.is_none()
+            && let Some(found) = refusal::find(bytes)
+        {
             bytes = &bytes[..found.begin];
             if bytes.is_empty() {
                 this.refuse(&refusal::meant(found.status, this.head.first_line(), &this.app));

@@ -50,10 +50,8 @@ pub(super) async fn open(
     tls: Option<TlsAcceptor>,
     ending: GracefulShutdownSignal,
 ) -> Result<Front<impl Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError>>, ()> {
-    let routes = HttpApp::new()
-        .app_data(app.clone())
-        .wrap(actix_web::middleware::from_fn(middleware::around))
-        .configure(routes::configure);
+    let routes =
+        HttpApp::new().app_data(app.clone()).wrap(actix_web::middleware::from_fn(middleware::around)).configure(routes::configure);
     let routes = routes.into_factory().new_service(AppConfig::default()).await?;
     let requests = Rc::new(Exchanges::new(routes));
     let expectation = Rc::new(Expectation::new(Rc::clone(&requests)));

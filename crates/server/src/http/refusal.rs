@@ -41,7 +41,9 @@ fn is_bare(status: u16, headers: &str) -> bool {
 /// What the library's own answer meant, in our words. The first line of the request had so many bytes, or more.
 pub(super) fn meant(status: u16, first_line: u64, app: &App) -> Problem {
     match status {
-        400 | 431 if first_line > ConnectionConfig::LONGEST_TARGET as u64 => target_too_long(app.config.http.connections.max_target_bytes),
+        400 | 431 if first_line > ConnectionConfig::LONGEST_TARGET as u64 => {
+            target_too_long(app.config.http.connections.max_target_bytes)
+        }
         400 => malformed("it is no HTTP/1.1, or leaves open where it ends"),
         431 => head_too_large(app.config.http.connections.max_head_bytes),
         _ => Problem::new(Code::Internal, "the server failed; its log says why"),
