@@ -196,8 +196,9 @@ fn a_stream_of_events_ends_with_what_its_token_allows(language: Language) {
     lost.until("it runs", waiting);
     kept.until("it runs", waiting);
     write_tokens(&path, &format!("infer {TRAIN}\nadmin {ADMIN}\n"), 0o600);
-    assert_eq!(lost.rest(), [], "the stream ends in good order");
+    eventually("the token is read anew", PATIENCE, || (asked(&service, "GET", "/jobs", TRAIN).status == 403).then_some(()));
     service.send(&Request::new("DELETE", &format!("/jobs/{job}")).token(ADMIN)).expect(202);
+    assert_eq!(lost.rest(), [], "the stream ends in good order, and before what comes then");
     kept.until("it is cancelled", |event| event.data["state"] == "cancelled");
 }
 
