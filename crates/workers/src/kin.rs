@@ -127,6 +127,18 @@ mod tests {
         Command::new("sleep").arg("60").env(name, value).spawn().unwrap()
     }
 
+    /// A program that has just been started has no environment for a moment.
+    fn eventually_worker_of(server: &ServerMark, child: &Child) -> Option<WorkerMark> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let worker = server.worker_of(Pid::from_child(child));
+            if worker.is_some() || Instant::now() > deadline {
+                return worker;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     fn signal_of(mut child: Child) -> Option<i32> {
         child.wait().unwrap().signal()
     }
@@ -137,8 +149,8 @@ mod tests {
         let (one, eleven, other) = (server.worker(1), server.worker(11), ServerMark::random().worker(1));
         let (mut of_eleven, mut of_other) = (sleeper(&eleven), sleeper(&other));
         let of_one = [sleeper(&one), sleeper(&one)];
-        let workers = of_one.each_ref().map(|child| server.worker_of(Pid::from_child(child)));
-        assert_eq!(workers, [Some(one.clone()), Some(one.clone())]);
+        let worker_of = |child: &Child| eventually_worker_of(&server, child);
+        assert_eq!(of_one.each_ref().map(worker_of), [Some(one.clone()), Some(one.clone())]);
         assert_eq!(server.worker_of(Pid::from_child(&of_other)), None);
         assert_eq!(one.kill_all(), 2);
         assert_eq!(of_one.map(signal_of), [Some(9), Some(9)]);

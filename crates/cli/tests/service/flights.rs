@@ -127,7 +127,7 @@ fn answers_around_the_deadline_reach_those_who_asked(language: Language) {
     let (file, service) = (setup.file("walk.csv", "1"), setup.start());
     // From nothing to twice the deadline, in no order that the numbers have.
     let seconds = |number: u32| f64::from(number * 7919 % 500) / 500.0 * 2.0 * DEADLINE;
-    let params = |number: u32| json!({"number": number, "seconds": if number % 5 == 0 { seconds(number) } else { 0.0 }});
+    let params = |number: u32| json!({"number": number, "seconds": if number.is_multiple_of(5) { seconds(number) } else { 0.0 }});
     let requests: Vec<_> = (0..500).map(|number| output(&file, &params(number))).collect();
     let answers: Vec<_> = (0..).zip(at_once(&service, &requests)).collect();
     let answered = own_answers(&answers, &[503, 504]);
