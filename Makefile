@@ -34,7 +34,7 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 	@mkdir -p $(TARGET)/bench && rm -f $(TARGET)/bench/*.jsonl
 	@echo "bench: servers, $(BENCH_ROUNDS) rounds"
 	@.venv-bench/harness/bin/python bench/serving/compare.py --dunnage $(TARGET)/release/dunnage \
-		--limit $(TARGET)/release/dunnage-bench-limit --rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/serving.jsonl
+		--limit $(TARGET)/release/dunnage-limit --rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/serving.jsonl
 	@echo "bench: jobs, $(BENCH_ROUNDS) rounds"
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
 		.venv-bench/harness/bin/python bench/jobs/compare.py --dunnage $(TARGET)/release/dunnage \

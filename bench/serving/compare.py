@@ -42,7 +42,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dunnage", type=Path, required=True, help="the dunnage program")
-    parser.add_argument("--limit", type=Path, required=True, help="the bare handler, dunnage-bench-limit")
+    parser.add_argument("--limit", type=Path, required=True, help="the bare handler, dunnage-limit")
     parser.add_argument("--venvs", type=Path, default=Path(".venv-bench"), help="the folder with a virtualenv a peer (%(default)s)")
     parser.add_argument("--results", type=Path, required=True, help="the file that the figures are appended to")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (%(default)s)")

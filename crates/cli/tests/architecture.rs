@@ -9,7 +9,7 @@ use std::path::Path;
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
 /// Our crates, each with those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("cli", &["server", "loops", "types"]),
     ("server", &["workers", "store", "files", "loops", "protocol", "types"]),
     ("workers", &["loops", "protocol", "types"]),
@@ -22,6 +22,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("loops", &[]),
     ("types", &[]),
     ("testing", &[]),
+    // What the server is measured against.
+    ("limit", &[]),
     // Only tests and the fuzzer have any use for it.
     ("fuzzing", &["server", "workers", "files", "protocol", "types"]),
 ];

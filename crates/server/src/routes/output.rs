@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::{as_protocol_file, require_function};
 use crate::app::App;
+use crate::http::awaited::Awaited;
 use crate::middleware::RequestId;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::schemas::{Question, QuestionForm};
@@ -49,14 +50,14 @@ pub(crate) async fn output(
     app: web::Data<App>,
     request: HttpRequest,
     RequestId(request_id): RequestId,
-    mut payload: web::Payload,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let deadline = tokio::time::Instant::now() + app.config.workers.timeout;
     let mut stages = Stages::begin();
     require_function(&app, "output", |functions| functions.output)?;
     // Before anything is spent on it. It is asked again when the request is complete.
     if let Err(refusal) = app.pool.admit(deadline) {
-        skip_short(&request, &mut payload).await;
+        skip_short(&app, &request, payload).await;
         return Err(refusal.into());
     }
     let submission = read(&app, &request, payload, deadline).await?;
@@ -72,12 +73,13 @@ pub(crate) async fn output(
     Ok(respond(served, &stages))
 }
 
-/// Passes over a short body, so that the connection can be used again. After a long one, or one that is slow to come, it is closed:
-/// the framework does so with whatever was not read to its end.
-async fn skip_short(request: &HttpRequest, payload: &mut web::Payload) {
+/// Passes over a short body, so that the connection can be used again. After a long one, or one that is slow to come, it is closed,
+/// as after whatever was not read to its end.
+async fn skip_short(app: &App, request: &HttpRequest, payload: web::Payload) {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced <= SKIPPED_BYTES) {
-        let skipped = async { while let Some(Ok(_)) = payload.next().await {} };
+        let mut body = Awaited::new(request, payload, &app.config.http.connections);
+        let skipped = async { while let Some(Ok(_)) = body.next().await {} };
         // Either way the client is told the same.
         let _ = tokio::time::timeout(SKIP_PATIENCE, skipped).await;
     }
