@@ -1,6 +1,6 @@
 //! Connections: which are taken, how long they may be quiet, and what is said on those that never come to a request.
 //!
-//! [`listen`] puts the server together. Each connection passes [`front`], which asks [`admission`] for room and does the handshake of
+//! [`listen`] puts the server together. Each connection passes [`front`], which asks [`mod@admission`] for room and does the handshake of
 //! TLS, and becomes a [`connection::Connection`], a stream that keeps the clocks. The HTTP library reads requests from it and calls
 //! [`exchange`], which tells the connection whose turn it is and hands the request to the routes. Refusals of what the library cannot
 //! read are written by [`refusal`], in our words. [`awaited`] keeps the time of bodies, [`target`] looks at what was asked for.
