@@ -70,7 +70,8 @@ fn five_hundred_who_want_a_cold_object_cause_one_download() {
         waits.pass();
         Answer::object(request, &bytes, "\"one\"")
     });
-    let setup = reaching(Setup::inline(Language::Lua, "sample", SAMPLE), &s3.endpoint);
+    // All of them are to be answered, however long the last has to wait.
+    let setup = reaching(Setup::inline(Language::Lua, "sample", SAMPLE), &s3.endpoint).flags(&["--max-queue-wait", "0s"]);
     let service = setup.start();
     let body = body(&["large.bin"], json!({}));
     let clients: Vec<_> = (0..CLIENTS).map(|_| super::in_background(&service, "/output", &body)).collect();
