@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 
 from clients import clients, s3_client
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "keystroke"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "serving"), str(HERE.parents[1] / "examples" / "keystroke")]
+from process import tree_of  # noqa: E402
 from service import serving  # noqa: E402  (the demo's way of starting and ending a server)
 
 MODEL = """
@@ -42,7 +44,7 @@ def main():
         digest = put_objects(folder, bucket, arguments.size * MIB, arguments.rounds)
         (folder / "model.py").write_text(MODEL)
         with serving(arguments.dunnage, folder / "model.py", "bench", folder / "server", "--max-batch", 1) as url:
-            server = Server(url, find_server(folder / "server"))
+            server = Server(url, tree_of(folder / "server").pid)
             server.fetch(bucket, "bench/small")
             memory_before = server.forget_memory_peak()
             rounds = [one_round(server, folder, bucket, f"bench/{number}", digest) for number in range(arguments.rounds)]
@@ -102,17 +104,6 @@ class Server:
     def memory_mib(self, name):
         lines = Path(f"/proc/{self.process}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
-
-
-def find_server(data_dir):
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = command.read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has just ended
-        if b"serve" in arguments and str(data_dir).encode() in arguments:
-            return int(command.parent.name)
-    raise RuntimeError("the server's process cannot be found")
 
 
 def one_round(server, folder, bucket, key, digest):

@@ -261,7 +261,7 @@ fn unusable(data_dir: &Path) -> Option<String> {
 }
 
 /// More than the address space is the same as all of it.
-fn in_memory(size: ByteSize) -> usize {
+pub(super) fn in_memory(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use dunnage_server::ConnectionConfig;
 
+use super::checked::in_memory;
 use super::value;
 
 /// The limits of connections; `docs/http.md` says what happens at each.
@@ -69,11 +70,6 @@ impl ConnectionSettings {
         let zeros = times.iter().filter(|(_, time)| time.is_zero());
         problems.extend(zeros.map(|(name, _)| format!("`--{name}` must be longer than 0s")));
     }
-}
-
-/// More than the address space is the same as all of it.
-fn in_memory(size: ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
