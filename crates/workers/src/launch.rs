@@ -6,19 +6,21 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dunnage_loops::{Beat, Looping, Loops};
 use rustix::process::Pid;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::family::Family;
 use crate::guard::Guard;
 use crate::kin::{ServerMark, WorkerMark};
 use crate::oom::OomKills;
+use crate::process::Process;
 use crate::program::Runtime;
 use crate::scratch::{Scratch, WorkerScratch};
 use crate::shared_memory::SharedMemory;
@@ -61,6 +63,8 @@ struct Request {
     runtime: Runtime,
     directory: PathBuf,
     belongings: Belongings,
+    /// Where whoever asked waits for the child to end.
+    runtime_handle: Handle,
     respond: oneshot::Sender<io::Result<Launched>>,
 }
 
@@ -74,12 +78,13 @@ pub(crate) struct Belongings {
     pub(crate) oom_kills: Arc<OomKills>,
 }
 
-/// A program that has just been started.
+/// A program that has just been started. Dropping it ends it, also on its way to somebody who no longer waits for it.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    pub(crate) child: Child,
+    pub(crate) process: Process,
     pub(crate) socket: UnixStream,
-    pub(crate) belongings: Belongings,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
 }
 
 impl Launcher {
@@ -145,8 +150,8 @@ impl Launcher {
     pub(crate) async fn launch(&self, runtime: Runtime, directory: PathBuf) -> io::Result<Launched> {
         let (respond, response) = oneshot::channel();
         let gone = |_| io::Error::other("the launcher thread has ended");
-        let belongings = self.belongings()?;
-        self.requests.send(Request { runtime, directory, belongings, respond }).map_err(|_| gone(()))?;
+        let request = Request { runtime, directory, belongings: self.belongings()?, runtime_handle: Handle::current(), respond };
+        self.requests.send(request).map_err(|_| gone(()))?;
         response.await.map_err(|_| gone(()))?
     }
 
@@ -168,17 +173,16 @@ impl Launcher {
 }
 
 fn launch_all(mut received: mpsc::UnboundedReceiver<Request>, loops: &Loops, beat: &Beat) -> ! {
-    while let Some(Request { runtime, directory, belongings, respond }) = received.blocking_recv() {
+    while let Some(Request { runtime, directory, belongings, runtime_handle, respond }) = received.blocking_recv() {
         beat.within(LAUNCH_LIMIT);
+        let _entered = runtime_handle.enter();
         let launched = catch_unwind(AssertUnwindSafe(|| launch(&runtime, &directory, belongings)));
         let launched = launched.unwrap_or_else(|_| {
             loops.note_restart(LAUNCHER);
             Err(io::Error::other("starting it panicked; the log says where"))
         });
-        if let Err(Ok(unwanted)) = respond.send(launched) {
-            // Whoever asked has gone; nobody else would end and reap the child.
-            discard(unwanted);
-        }
+        // Whoever asked may have gone.
+        drop(respond.send(launched));
         beat.idle();
     }
     // The handles are all gone, but the workers they started may not be: stay until the process ends.
@@ -205,23 +209,17 @@ fn launch(runtime: &Runtime, directory: &Path, belongings: Belongings) -> io::Re
     let (name, value) = belongings.mark.variable();
     command.env(name, value).env("TMPDIR", belongings.scratch.path());
     sys::prepare(&mut command, sys::above_reserved(theirs)?);
-    let child = belongings.family.start(|| {
+    let mut child = belongings.family.start(|| {
         let child = command.spawn()?;
         Ok((Pid::from_child(&child), child))
     })?;
-    Ok(Launched { child, socket, belongings })
+    let pipes = child.stdout.take().zip(child.stderr.take());
+    let process = Process::new(child, belongings)?;
+    let (stdout, stderr) = pipes.ok_or_else(|| io::Error::other("the child has no pipes"))?;
+    Ok(Launched { process, socket, stdout, stderr })
 }
 
 /// Whether a variable may hold a secret of the server's.
 fn is_withheld(name: &OsStr) -> bool {
     WITHHELD_PREFIXES.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
-}
-
-fn discard(Launched { mut child, belongings, .. }: Launched) {
-    // An error means that it has ended.
-    let _ = child.kill();
-    let _ = child.wait();
-    belongings.family.forget(Pid::from_child(&child));
-    belongings.mark.kill_all();
-    belongings.shared_memory.clear(&belongings.mark);
 }

@@ -48,10 +48,18 @@ impl Remains {
 }
 
 impl Process {
+    /// Takes over a child that has just been started. It ends where it cannot be watched.
     pub(crate) fn new(child: Child, belongings: Belongings) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { remains: Some(Remains { child, belongings }), pid, pidfd: sys::watch(pidfd)? })
+        let mut remains = Remains { child, belongings };
+        match rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(sys::watch) {
+            Ok(pidfd) => Ok(Self { remains: Some(remains), pid, pidfd }),
+            Err(error) => {
+                remains.child.kill()?;
+                remains.clear()?;
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn id(&self) -> i32 {

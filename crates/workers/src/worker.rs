@@ -19,7 +19,7 @@ use crate::device::lasting_failure;
 use crate::exit::{Exit, Lost, Reason};
 use crate::host::Host;
 use crate::interrupt::Interrupt;
-use crate::launch::Launcher;
+use crate::launch::{Launched, Launcher};
 use crate::lines::Lines;
 use crate::process::Process;
 use crate::program::Runtime;
@@ -176,10 +176,7 @@ impl Worker {
         let program = runtime.program.display().to_string();
         let cannot_start = |source| StartError::Launch { program: program.clone(), source };
         let folder = load.script.parent().unwrap_or(std::path::Path::new("/")).to_owned();
-        let mut launched = launcher.launch(runtime.clone(), folder).await.map_err(cannot_start)?;
-        let pipes = launched.child.stdout.take().zip(launched.child.stderr.take());
-        let process = Process::new(launched.child, launched.belongings).map_err(cannot_start)?;
-        let (stdout, stderr) = pipes.ok_or_else(|| cannot_start(io::Error::other("the child has no pipes")))?;
+        let Launched { process, socket, stdout, stderr } = launcher.launch(runtime.clone(), folder).await.map_err(cannot_start)?;
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             runtime: program.clone(),
@@ -189,7 +186,7 @@ impl Worker {
         };
         let channel = Channel {
             process: Some(process),
-            connection: Connection::new(launched.socket).map_err(cannot_start)?,
+            connection: Connection::new(socket).map_err(cannot_start)?,
             lines: Lines::new(stdout.into(), stderr.into()).map_err(cannot_start)?,
             host,
         };

@@ -1,5 +1,6 @@
 //! How a worker begins, and what it finds when it does.
 
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dunnage_workers::{Exit, Runtime, StartError};
@@ -75,4 +76,22 @@ async fn a_start_that_is_given_up_leaves_no_process() {
         () = eventually("its beginning", || site.path().join("begun").exists().then_some(())) => {}
     }
     site.processes_become(0).await;
+}
+
+/// Nobody has looked at the answer of the thread that starts programs: it is there, or just about to be.
+#[tokio::test]
+async fn a_start_that_is_given_up_on_its_way_leaves_no_process() {
+    let site = Site::new();
+    for delay in [0, 1, 5, 20].map(Duration::from_millis) {
+        let begun = site.path().join(format!("begun-{}", delay.as_millis()));
+        let runtime = site.runtime_after(&format!("echo > {}; sleep 60", begun.display()));
+        let mut start = Box::pin(site.start(&runtime, PATIENCE));
+        assert!(start.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        while !begun.exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(delay);
+        drop(start);
+        site.processes_become(0).await;
+    }
 }
