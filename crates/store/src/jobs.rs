@@ -195,6 +195,14 @@ pub struct ClaimedJob {
     pub active: Option<Version>,
 }
 
+impl ClaimedJob {
+    /// Whether the job may be claimed ahead, and others behind it; see [`Jobs::claim_ahead`].
+    #[must_use]
+    pub fn can_wait(&self) -> bool {
+        self.job.kind == JobKind::Input && self.lease.number == 1 && self.job.max_attempts > 1
+    }
+}
+
 /// The answer to a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewal {

@@ -130,8 +130,13 @@ impl Claim {
         }
         let (lease, attempt) = (seconds(first.terms.lease), seconds(first.terms.limit));
         let replica = first.replica.as_uuid();
-        let mut parameters =
-            vec![self.0.service(), (&limit as _, Type::INT8), (&replica, Type::UUID), (&lease, Type::FLOAT8), (&attempt, Type::FLOAT8)];
+        let mut parameters = vec![
+            self.0.service(),
+            (&limit as _, Type::INT8),
+            (&replica, Type::UUID),
+            (&lease, Type::FLOAT8),
+            (&attempt, Type::FLOAT8),
+        ];
         let mut rows = match &first.ahead_of_idle {
             None => self.0.once(CLAIM, &parameters).await?,
             Some(is_idle) => {

@@ -40,10 +40,8 @@ pub(super) const CLAIM: &str = concat!(
 
 pub(super) const WAITING: &str = concat!("SELECT candidate.* ", due!());
 
-pub(super) const CAN_WAIT: &str = concat!(
-    "SELECT candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait ",
-    due!()
-);
+pub(super) const CAN_WAIT: &str =
+    concat!("SELECT candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait ", due!());
 
 const ACTIVE: &str = "SELECT number FROM version WHERE service = :service AND active = 1";
 
