@@ -44,4 +44,5 @@ mod smuggling;
 mod surroundings;
 mod tls;
 mod traces;
+mod vectors;
 mod versions;
