@@ -85,7 +85,7 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let Storage { store, files, artifacts } = storage::open(&config, replica, &loops).await?;
 
     let launcher = Launcher::start(&loops).map_err(ServeError::Launcher)?;
-    launcher.look_after_orphans(guard());
+    launcher.look_after_orphans(guard);
     let metrics = Metrics::new(config.service.name.as_str())?;
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
     let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));

@@ -246,15 +246,25 @@ impl Setup {
     /// When it does not end in time, or leaves processes behind.
     #[must_use]
     pub fn interrupted(&self, after: Duration, signal: &str) -> (ExitStatus, Duration, String) {
+        self.interrupted_once(|| std::thread::sleep(after), signal)
+    }
+
+    /// Like [`Setup::interrupted`], when `wait` has returned.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::interrupted`] does.
+    #[must_use]
+    pub fn interrupted_once(&self, wait: impl FnOnce(), signal: &str) -> (ExitStatus, Duration, String) {
         let mark = next_mark();
         let mut child = self.command(&mark).spawn().expect("the binary can be started");
-        std::thread::sleep(after);
+        wait();
         let sent = Instant::now();
         crate::service::signal(i32::try_from(child.id()).expect("process numbers are small"), signal);
         while child.try_wait().expect("it is our child").is_none() {
             if sent.elapsed() > START_PATIENCE {
                 child.kill().expect("it is our child");
-                panic!("a service does not end that got SIG{signal} {after:?} after its start");
+                panic!("a service does not end that got SIG{signal}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -1,6 +1,7 @@
 //! From settings to the server's configuration, once everything about them is known to make sense.
 
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -226,6 +227,7 @@ impl Settings {
                 state_max_stale: storage.state_max_stale,
             },
             objects: objects.config(&self.data_dir(&script)),
+            lost_log_lines: Arc::default(),
         }
     }
 }
