@@ -30,6 +30,12 @@ struct State {
     is_writing: bool,
 }
 
+impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.waiting.len() + bytes <= MAX_WAITING_BYTES
+    }
+}
+
 impl Outlet {
     /// Begins to write to `sink` what is logged. The lines that nobody gets are added to `lost`.
     ///
@@ -58,7 +64,7 @@ impl Shared {
 
     fn push(&self, line: &[u8]) {
         let mut state = self.state();
-        if state.waiting.len() + line.len() > MAX_WAITING_BYTES {
+        if !state.has_room(line.len()) {
             state.left_out += 1;
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;

@@ -29,6 +29,7 @@ mod lives;
 mod memory;
 mod methods;
 mod mutations;
+mod neighbours;
 mod objects;
 mod operation;
 mod outputs;
