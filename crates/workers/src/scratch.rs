@@ -41,7 +41,7 @@ impl Scratch {
     }
 
     fn make_in(parent: &Path) -> io::Result<Self> {
-        let private = fs::Permissions::from_mode(0o700);
+        let private = fs::Permissions::from_mode(private());
         let folder = tempfile::Builder::new().prefix(PREFIX).rand_bytes(8).permissions(private).tempdir_in(parent)?;
         // Under a name of its own until it is locked, so that nobody who sweeps finds it unlocked.
         let unlocked = folder.path().join("lock.new");
@@ -58,7 +58,7 @@ impl Scratch {
 
     pub(crate) fn worker(&self, number: u64) -> io::Result<WorkerScratch> {
         let path = self.folder.path().join(number.to_string());
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        fs::DirBuilder::new().mode(private()).create(&path)?;
         Ok(WorkerScratch { path })
     }
 }
@@ -75,6 +75,11 @@ impl Drop for WorkerScratch {
             tracing::warn!(%error, folder = %self.path.display(), "the temporary files of a worker cannot be removed");
         }
     }
+}
+
+/// The mode of folders that nobody else may enter.
+fn private() -> u32 {
+    0o700
 }
 
 /// Removes the folders of servers that live no more. Only those that are ours are touched.

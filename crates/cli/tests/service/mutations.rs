@@ -20,7 +20,7 @@ struct Mutation {
     noticed_by: &'static [&'static str],
 }
 
-const MUTATIONS: [Mutation; 44] = [
+const MUTATIONS: [Mutation; 45] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
@@ -250,6 +250,11 @@ const MUTATIONS: [Mutation; 44] = [
         why: "nobody notices that the guard has ended",
         change: Change::ReturnsZero("dunnage_workers::guard::Post::has_ended"),
         noticed_by: &["remains::a_guard_that_ends_is_replaced_and_the_next_one_does_its_work"],
+    },
+    Mutation {
+        why: "temporary folders may be entered by all",
+        change: Change::ReturnsOne("dunnage_workers::scratch::private"),
+        noticed_by: &["neighbours::another_user_reads_nothing_that_a_service_keeps_and_none_of_its_processes"],
     },
     Mutation {
         why: "a connection goes on behind a body that was not read",

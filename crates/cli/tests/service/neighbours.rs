@@ -68,9 +68,11 @@ fn another_user_reads_nothing_that_a_service_keeps_and_none_of_its_processes(lan
     let (setup, service) = hoard(language, temporary.path());
     let scratch: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!scratch.is_empty(), "workers have temporary files");
-    let of_processes = service.processes().into_iter().chain([service.guard()]).flat_map(|pid| {
-        ["environ", "mem", "fd", "cwd/.", "root/."].map(|what| PathBuf::from(format!("/proc/{pid}/{what}")))
-    });
+    let of_processes = service
+        .processes()
+        .into_iter()
+        .chain([service.guard()])
+        .flat_map(|pid| ["environ", "mem", "fd", "cwd/.", "root/."].map(|what| PathBuf::from(format!("/proc/{pid}/{what}"))));
     let private: Vec<_> = [setup.data_dir()].into_iter().chain(scratch).chain(of_processes).collect();
     // What is open to everybody is found, so that not to find the rest says something.
     let open = setup.script().to_owned();
