@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -47,6 +49,7 @@ impl Serve {
         let config = self.settings.to_config()?;
         let log = Log::start(&self.settings.logs, Arc::clone(&config.lost_log_lines))?;
         dunnage_loops::panics::log_all();
+        keep_files_from_others();
         make_data_dir(&config.storage.data_dir)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         runtime.block_on(async {
@@ -60,6 +63,14 @@ impl Serve {
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// From now on, files that are made are not for others on this machine, also where the data folder that was given lets them in.
+fn keep_files_from_others() {
+    let withheld = Mode::WGRP | Mode::RWXO;
+    // Any mask may be set; the first call only asks.
+    let mask = umask(withheld);
+    umask(mask | withheld);
 }
 
 /// Made here already, so that a folder which cannot be made is told by its flag. What jobs are given is for its owner alone.
