@@ -11,9 +11,9 @@ use dunnage_testing::setup::Setup;
 
 /// How long the longest of them may hold anybody up, unoptimized and on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the server itself may be busy with one that is as long as bodies may be by default: 50 ms as it is delivered, and what that is
-/// where nothing was optimized.
-const MOMENT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 50 });
+/// How long the server itself may be busy with one that is as long as bodies may be by default, also where nothing was optimized. Most
+/// take less than a millisecond; a hundred thousand parameters take the longest.
+const MOMENT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 500 });
 const MILLION: usize = 1_000_000;
 
 fn listed(count: usize, item: impl Fn(usize) -> String) -> String {
@@ -125,7 +125,7 @@ fn none_of_them_takes_longer_than_a_moment_within_the_default_limits() {
     let cut = |body: String| body.chars().take((1 << 20) - 1).collect::<String>();
     for (what, body) in bodies().into_iter().map(|(what, body, ..)| (what, cut(body))) {
         let took = least_time(&service, &body);
-        println!("{what}: {took:?}");
+        eprintln!("{what}: {took:?}");
         assert!(took < MOMENT, "{what} took {took:?}");
     }
 }
