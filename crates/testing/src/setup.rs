@@ -296,7 +296,9 @@ impl Setup {
 
     fn command_in(&self, data_dir: &Path, mark: &str) -> Command {
         require_built(&self.binary);
-        let mut command = Command::new(&self.binary);
+        // Whoever runs the tests in the background has the interrupt ignored, which programs inherit.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(&self.binary);
         let own_settings = |name: &OsStr| name.as_encoded_bytes().starts_with(b"DUNNAGE_");
         for (name, _) in std::env::vars_os().filter(|(name, _)| own_settings(name)) {
             command.env_remove(name);
