@@ -67,10 +67,14 @@ impl Serve {
 
 /// From now on, files that are made are not for others on this machine, also where the data folder that was given lets them in.
 fn keep_files_from_others() {
-    let withheld = Mode::WGRP | Mode::RWXO;
     // Any mask may be set; the first call only asks.
-    let mask = umask(withheld);
-    umask(mask | withheld);
+    let mask = umask(withheld());
+    umask(mask | withheld());
+}
+
+/// What others may not do with them: anything for those of no group of ours, writing for the rest.
+fn withheld() -> Mode {
+    Mode::WGRP | Mode::RWXO
 }
 
 /// Made here already, so that a folder which cannot be made is told by its flag. What jobs are given is for its owner alone.

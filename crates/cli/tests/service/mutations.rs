@@ -252,8 +252,8 @@ const MUTATIONS: [Mutation; 45] = [
         noticed_by: &["remains::a_guard_that_ends_is_replaced_and_the_next_one_does_its_work"],
     },
     Mutation {
-        why: "temporary folders may be entered by all",
-        change: Change::ReturnsOne("dunnage_workers::scratch::private"),
+        why: "files are for other users, too",
+        change: Change::ReturnsZero("dunnage::commands::serve::withheld"),
         noticed_by: &["neighbours::another_user_reads_nothing_that_a_service_keeps_and_none_of_its_processes"],
     },
     Mutation {
