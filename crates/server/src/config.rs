@@ -69,6 +69,8 @@ pub struct HttpConfig {
     /// Host names, besides those of loopback, by which the server may be called: always while it listens on loopback, and elsewhere
     /// once there are any. `--allowed-host`.
     pub allowed_hosts: Vec<String>,
+    /// How many threads read requests and write answers; zero takes as many as there are cores. `--http-threads`, by default 0.
+    pub threads: usize,
     /// The longest JSON body, in bytes. `--max-body`, by default 1 MiB.
     pub max_body_bytes: usize,
     /// The longest multipart body, in bytes. `--max-upload`, by default 1 GiB.
@@ -131,6 +133,9 @@ pub struct AccessConfig {
 pub struct WorkerConfig {
     /// How many workers answer `/output`. `--workers`, by default 1.
     pub serving: usize,
+    /// How many threads numerical libraries may use in each worker. `--threads-per-worker`, by default 0: the serving workers share the
+    /// cores among them, and a job worker takes no more than its part beside all of them.
+    pub threads: usize,
     /// The most requests in one batch. `--max-batch`, by default 32. Only scripts with `output_batch` see batches.
     pub max_batch: usize,
     /// How long a request may wait for others to batch with; zero takes what has queued. `--max-wait`, by default 0.

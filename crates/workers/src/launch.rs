@@ -207,7 +207,7 @@ fn launch(runtime: &Runtime, directory: &Path, belongings: Belongings) -> io::Re
         }
     }
     let (name, value) = belongings.mark.variable();
-    command.env(name, value).env("TMPDIR", belongings.scratch.path());
+    command.env(name, value).env("TMPDIR", belongings.scratch.path()).envs(runtime.variables());
     sys::prepare(&mut command, sys::above_reserved(theirs)?);
     let mut child = belongings.family.start(|| {
         let child = command.spawn()?;

@@ -188,6 +188,7 @@ impl Settings {
                 port: http.port,
                 allow_anonymous: http.allow_anonymous,
                 allowed_hosts: http.allowed_host.clone(),
+                threads: http.http_threads,
                 max_body_bytes: in_memory(http.max_body),
                 max_upload_bytes: http.max_upload.as_u64(),
                 max_files: http.max_files,
@@ -197,6 +198,7 @@ impl Settings {
             access,
             workers: WorkerConfig {
                 serving: workers.workers,
+                threads: workers.threads_per_worker,
                 max_batch: workers.max_batch,
                 max_wait: workers.max_wait,
                 max_queue: workers.max_queue,

@@ -35,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use self::admission::Admission;
 use crate::app::App;
 use crate::config::ConnectionConfig;
+use crate::threads;
 
 /// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
 const GRACE_SECS: u64 = 5;
@@ -61,6 +62,7 @@ pub(crate) fn listen(app: &web::Data<App>) -> io::Result<(Server, SocketAddr)> {
         TlsAcceptor::from(Arc::new(config))
     });
     let builder = Server::build()
+        .workers(threads::for_http(http))
         .backlog(BACKLOG)
         .max_concurrent_connections(WITHOUT_LIMIT)
         .shutdown_timeout(app.config.workers.timeout.as_secs() + GRACE_SECS)
