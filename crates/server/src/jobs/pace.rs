@@ -7,7 +7,7 @@ use std::time::Duration;
 /// another replica, which may be idle, does not get it.
 const AT_HAND: Duration = Duration::from_millis(50);
 /// How many jobs that may be.
-const MOST: u64 = 64;
+const MOST: u64 = 128;
 /// What is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -51,7 +51,7 @@ mod tests {
     fn as_many_are_claimed_as_run_within_the_time_at_hand() {
         let pace = Pace::unknown();
         assert_eq!(pace.places(), 1);
-        for (millis, places) in [(10, 5), (60, 1), (0, 1), (0, 3), (0, 6), (0, 13), (0, 26), (0, 53), (0, 64), (25, 2)] {
+        for (millis, places) in [(10, 5), (60, 1), (0, 1), (0, 3), (0, 6), (0, 13), (0, 26), (0, 53), (0, 106), (0, 128), (25, 2)] {
             pace.note(Duration::from_millis(millis));
             assert_eq!(pace.places(), places, "after {millis} ms");
         }
