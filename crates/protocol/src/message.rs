@@ -159,10 +159,26 @@ pub struct File {
 pub struct Output {
     /// The call's number.
     pub call: CallId,
-    /// When the worker will be killed: seconds since 1970-01-01 UTC.
+    /// When the worker will be killed, if the call begins at once: seconds since 1970-01-01 UTC.
     pub deadline: Option<f64>,
+    /// How many seconds the call may take from when it begins. A call that was sent ahead begins later than it is sent.
+    #[serde(default)]
+    pub limit: Option<f64>,
     /// The requests, in no particular order. Never empty; more than one only for scripts with `output_batch`.
     pub requests: Vec<Request>,
+}
+
+/// An [`Output`] whose requests stay with their owner. Written like one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct GivenOutput<'a> {
+    /// As in [`Output`].
+    pub call: CallId,
+    /// As in [`Output`].
+    pub deadline: Option<f64>,
+    /// As in [`Output`].
+    pub limit: Option<f64>,
+    /// As in [`Output`].
+    pub requests: &'a [&'a Request],
 }
 
 /// One request for `output`.

@@ -13,6 +13,9 @@ use bytes::BytesMut;
 use dunnage_protocol::{AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, ToServer, ToWorker, read_frame};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+/// Most messages fit into so many bytes.
+const SHORT_BYTES: usize = 2 << 10;
+
 /// A connection to the server. Several threads of a script may use it at once.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -39,9 +42,8 @@ impl Connection {
 
     /// Sends one message whole.
     pub(crate) fn send(&self, message: &ToServer) -> Result<(), ConnectionError> {
-        let frame = message.to_frame()?;
-        let mut buffer = BytesMut::new();
-        frame.encode(&mut buffer).map_err(MessageError::from)?;
+        let mut buffer = BytesMut::with_capacity(SHORT_BYTES);
+        message.encode(&mut buffer)?;
         lock(&self.outgoing).write_all(&buffer)?;
         Ok(())
     }

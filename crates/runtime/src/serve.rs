@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dunnage_protocol::{
@@ -27,7 +28,7 @@ pub fn serve(stream: UnixStream, backend: &mut impl Backend) -> Result<(), Worke
     worker.load(backend, &load)?;
     while let Some(message) = worker.connection.next_call()? {
         match message {
-            ToWorker::Output(output) => worker.output(backend, &output)?,
+            ToWorker::Output(output) => worker.output(backend, &begun(output))?,
             ToWorker::Run(run) => worker.run(backend, &run)?,
             _ => return Err(WorkerError::OutOfOrder),
         }
@@ -131,6 +132,12 @@ impl Worker {
             other => other,
         }
     }
+}
+
+/// A call that begins now. One that was sent ahead has waited for its turn, which is not taken off its time.
+fn begun(output: Output) -> Output {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Output { deadline: output.limit.map(|limit| now + limit).or(output.deadline), ..output }
 }
 
 /// Why a worker ended before its server wanted it to.

@@ -34,6 +34,7 @@ mod said;
 mod scratch;
 mod shared;
 mod shared_memory;
+mod shift;
 mod slot;
 mod successor;
 mod sys;
