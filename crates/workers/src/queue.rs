@@ -21,7 +21,7 @@ pub(crate) struct Queue<T> {
 struct Waiting<T> {
     items: BTreeMap<u64, T>,
     next: u64,
-    /// How many takers have nothing to do. As many items are left to them.
+    /// How many takers have nothing to do. While there are any, the others take nothing.
     idle: usize,
 }
 
@@ -98,20 +98,22 @@ impl<T> Queue<T> {
     }
 
     /// Takes up to `most` of the oldest items, as far as they fit, for a taker that has something to do already, if it `may` take any.
-    /// What idle takers are about to take is left to them. Nothing is taken where that makes fewer than `least`.
+    /// It takes its share of what waits for so many takers, and nothing while another one is idle. Nothing is taken where that makes
+    /// fewer than `least`.
     pub(crate) fn take_ahead(
         &self,
         least: usize,
         most: usize,
+        takers: usize,
         may: impl FnOnce() -> bool,
         fits: impl Fn(&T) -> bool,
     ) -> Vec<(u64, T)> {
         let mut waiting = self.lock();
-        if !may() {
+        if waiting.idle > 0 || !may() {
             return Vec::new();
         }
-        let free = waiting.items.len().saturating_sub(waiting.idle).min(most);
-        let count = waiting.items.values().take(free).take_while(|item| fits(item)).count();
+        let share = waiting.items.len().div_ceil(takers.max(1)).max(least).min(most);
+        let count = waiting.items.values().take(share).take_while(|item| fits(item)).count();
         let count = if count < least { 0 } else { count };
         std::iter::from_fn(|| waiting.items.pop_first()).take(count).collect()
     }
@@ -262,7 +264,7 @@ mod tests {
     fn what_is_put_back_has_its_old_place() {
         let queue = Queue::new(3);
         (1..=3).for_each(|item| assert!(queue.push(item).is_ok()));
-        let taken = queue.take_ahead(1, 2, || true, |_| true);
+        let taken = queue.take_ahead(1, 2, 1, || true, |_| true);
         assert_eq!(taken, [(0, 1), (1, 2)]);
         assert!(queue.push(4).is_ok());
         taken.into_iter().rev().for_each(|(number, item)| queue.put_back(number, item));
@@ -275,9 +277,9 @@ mod tests {
         let queue = Queue::new(9);
         [1, 2, 7, 3].into_iter().for_each(|item| assert!(queue.push(item).is_ok()));
         let small = |item: &i32| *item < 5;
-        assert_eq!(queue.take_ahead(3, 9, || true, small), []);
-        assert_eq!(queue.take_ahead(2, 9, || true, small), [(0, 1), (1, 2)]);
-        assert_eq!(queue.take_ahead(1, 9, || true, small), [], "nothing overtakes the one that does not fit");
+        assert_eq!(queue.take_ahead(3, 9, 1, || true, small), []);
+        assert_eq!(queue.take_ahead(2, 9, 1, || true, small), [(0, 1), (1, 2)]);
+        assert_eq!(queue.take_ahead(1, 9, 1, || true, small), [], "nothing overtakes the one that does not fit");
     }
 
     #[tokio::test]
@@ -291,12 +293,18 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(queue.push(1).is_ok());
-        assert_eq!(queue.take_ahead(1, 9, || true, |_| true), []);
+        assert_eq!(queue.take_ahead(1, 9, 1, || true, |_| true), []);
+        assert_eq!(taker.await.unwrap(), (0, 1));
         assert!(queue.push(2).is_ok());
-        assert_eq!(queue.take_ahead(1, 9, || true, |_| true), [(0, 1)], "one is left for the one that is idle");
-        assert_eq!(taker.await.unwrap(), (1, 2));
-        assert!(queue.push(3).is_ok());
-        assert_eq!(queue.take_ahead(1, 9, || true, |_| true), [(2, 3)], "nobody is idle any more");
+        assert_eq!(queue.take_ahead(1, 9, 1, || true, |_| true), [(1, 2)], "nobody is idle any more");
+    }
+
+    #[test]
+    fn takers_that_are_busy_share_what_waits() {
+        let queue = Queue::new(9);
+        (0..7).for_each(|item| assert!(queue.push(item).is_ok()));
+        let taken = |takers| queue.take_ahead(1, 9, takers, || true, |_| true).len();
+        assert_eq!((taken(3), taken(2), taken(2), taken(1)), (3, 2, 1, 1));
     }
 
     #[tokio::test]
@@ -306,6 +314,6 @@ mod tests {
         assert!(queue.push(1).is_ok());
         drop(idle);
         tokio::time::timeout(std::time::Duration::from_secs(5), queue.spare()).await.expect("it is told");
-        assert_eq!(queue.take_ahead(1, 9, || true, |_| true), [(0, 1)]);
+        assert_eq!(queue.take_ahead(1, 9, 1, || true, |_| true), [(0, 1)]);
     }
 }

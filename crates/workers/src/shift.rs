@@ -274,7 +274,7 @@ impl<'a> Shift<'a> {
         // Fewer requests than make a batch wait for others, as the worker is busy anyway.
         let (least, most) = if max_batch > 1 { (max_batch, max_batch) } else { (1, room) };
         let generation = self.generation;
-        let taken = self.shared.queue.take_ahead(least, most, || generation.is_serving(), is_output);
+        let taken = self.shared.queue.take_ahead(least, most, generation.ready(), || generation.is_serving(), is_output);
         let taken = taken.into_iter().filter_map(|(number, work)| match work {
             Work::Output(pending) => wanted(Taken { number, pending }),
             Work::Job(_) => None,
