@@ -26,6 +26,7 @@ mod kind {
     pub(super) const ASK: u16 = 106;
     pub(super) const PROGRESS: u16 = 107;
     pub(super) const LOG: u16 = 108;
+    pub(super) const RETURNED: u16 = 109;
 }
 
 impl ToWorker {
@@ -99,6 +100,7 @@ impl ToServer {
             Self::Ask(ask) => pack(buffer, kind::ASK, ask, &[]),
             Self::Progress(progress) => pack(buffer, kind::PROGRESS, progress, &[]),
             Self::Log(log) => pack(buffer, kind::LOG, log, &[]),
+            Self::Returned(returned) => pack(buffer, kind::RETURNED, returned, &[]),
         }
     }
 
@@ -128,6 +130,7 @@ impl ToServer {
             kind::ASK => unpack(frame).map(Self::Ask),
             kind::PROGRESS => unpack(frame).map(Self::Progress),
             kind::LOG => unpack(frame).map(Self::Log),
+            kind::RETURNED => unpack(frame).map(Self::Returned),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -264,6 +267,7 @@ mod tests {
             }),
             ToServer::Progress(ProgressMessage { call: CallId(2), fraction: Some(0.5), message: None, metrics: JsonObject::new() }),
             ToServer::Log(LogMessage { call: None, level: LogLevel::Warning, message: "odd".into() }),
+            ToServer::Returned(Returned { call: CallId(3) }),
         ];
         for message in messages {
             let frame = message.to_frame().unwrap();

@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use dunnage_protocol::{
     CallError, Done, Functions, Hello, Item, Load, LoadFailed, Loaded, MessageError, Outcome, Output, Outputs, PROTOCOL_VERSION,
-    Role, Run, ToServer, ToWorker,
+    RETURNS, Role, Run, ToServer, ToWorker,
 };
 
+use crate::aside::Aside;
 use crate::backend::{Answers, Backend};
 use crate::connection::{Connection, ConnectionError};
 use crate::host::Host;
@@ -26,7 +27,9 @@ pub fn serve(stream: UnixStream, backend: &mut impl Backend) -> Result<(), Worke
     worker.greet(backend)?;
     let Some(load) = worker.receive_load()? else { return Ok(()) };
     worker.load(backend, &load)?;
+    let mut aside = Aside::new(Arc::clone(&worker.connection));
     while let Some(message) = worker.connection.next_call()? {
+        aside.begin();
         match message {
             ToWorker::Output(output) => worker.output(backend, &begun(output))?,
             ToWorker::Run(run) => worker.run(backend, &run)?,
@@ -49,7 +52,7 @@ impl Worker {
             runtime: identity.runtime,
             version: identity.version,
             language: identity.language,
-            capabilities: ["state", "artifacts", "cancel"].map(str::to_owned).to_vec(),
+            capabilities: ["state", "artifacts", "cancel", RETURNS].map(str::to_owned).to_vec(),
         }))
     }
 

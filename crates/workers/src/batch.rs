@@ -81,12 +81,12 @@ pub(crate) enum Failed {
 
 impl Pending {
     /// Whether somebody still waits for the answer, and there is time left for one.
-    pub(crate) fn is_wanted(&self) -> bool {
+    fn is_wanted(&self) -> bool {
         !self.respond.is_closed() && self.deadline > Instant::now()
     }
 
     /// Says that no worker was free in time. A client that has gone does not hear it.
-    pub(crate) fn expire(self) {
+    fn expire(self) {
         let _ = self.respond.send(Err(Failed::DeadlinePassed));
     }
 }

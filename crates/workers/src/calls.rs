@@ -8,7 +8,7 @@ use dunnage_protocol::{CallError, CallId, Outcome};
 use dunnage_types::{Vector, Version};
 use tokio::time::Instant;
 
-use crate::batch::{Answered, Failed, PendingJob, Taken, Work};
+use crate::batch::{Answered, Failed, PendingJob, Taken, Work, wanted};
 use crate::exit::{Exit, Lost};
 use crate::pace::Call;
 use crate::shared::Shared;
@@ -97,6 +97,16 @@ impl<'a> Calls<'a> {
         }
     }
 
+    /// The worker has handed a call back that it has not begun. `false` if it has been given no such call.
+    pub(crate) fn returned(&mut self, call: CallId) -> bool {
+        let Some(place) = self.given.iter().position(|given| given.call == call) else { return false };
+        self.given.remove(place).into_iter().flat_map(|given| given.batch).for_each(|taken| self.put_one_back(taken));
+        if self.given.is_empty() {
+            self.running = None;
+        }
+        true
+    }
+
     /// The worker is lost: the call that ran has failed with it, and the others wait for another worker.
     pub(crate) fn fail(&mut self, lost: &Lost) {
         self.running = None;
@@ -108,11 +118,14 @@ impl<'a> Calls<'a> {
 
     /// Puts all calls back into the queue, at their old places.
     fn put_back(&mut self) {
-        for taken in self.given.drain(..).flat_map(|given| given.batch) {
-            match taken.pending.is_wanted() {
-                true => self.shared.queue.put_back(taken.number, Work::Output(taken.pending)),
-                false => taken.pending.expire(),
-            }
+        while let Some(given) = self.given.pop_front() {
+            given.batch.into_iter().for_each(|taken| self.put_one_back(taken));
+        }
+    }
+
+    fn put_one_back(&self, taken: Taken) {
+        if let Some(Taken { number, pending }) = wanted(taken) {
+            self.shared.queue.put_back(number, Work::Output(pending));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunnage_loops::Beat;
-use dunnage_protocol::ToServer;
+use dunnage_protocol::{Returned, ToServer};
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 use tokio::time::{Instant, Sleep};
@@ -147,7 +147,7 @@ impl<'a> Shift<'a> {
     /// be taken for the answer to what it is given next.
     async fn next_event(&mut self, clock: Pin<&mut Sleep>, changed: impl Future<Output = Result<(), RecvError>>) -> Event {
         let (is_idle, may_take) = (self.calls.is_empty(), self.may_take());
-        let has_room = may_take && self.calls.room(Instant::now()) > 0;
+        let has_room = !is_idle && self.room(Instant::now()) > 0;
         let generation = self.generation;
         tokio::select! {
             biased;
@@ -200,6 +200,11 @@ impl<'a> Shift<'a> {
         self.generation.is_serving() && !self.succession.is_loaded()
     }
 
+    /// How many calls may be sent ahead now: none to a worker that could not hand them back when another one drags on.
+    fn room(&self, now: Instant) -> usize {
+        if self.may_take() && self.worker.hands_back() { self.calls.room(now) } else { 0 }
+    }
+
     /// Begins what an idle worker has taken.
     async fn begin(&mut self, number: u64, work: Work, phases: &mut watch::Receiver<Phase>) -> Result<(), End> {
         let settings = &self.shared.settings;
@@ -227,11 +232,13 @@ impl<'a> Shift<'a> {
         let mut answers = 0;
         let now = Instant::now();
         while let Some(message) = next {
-            if matches!(message, ToServer::Outputs(..)) {
-                self.answer(message, now)?;
-                answers += 1;
-            } else {
-                self.reply(message).await?;
+            match message {
+                ToServer::Outputs(..) => {
+                    self.answer(message, now)?;
+                    answers += 1;
+                }
+                ToServer::Returned(Returned { call }) if self.calls.returned(call) => {}
+                message => self.reply(message).await?,
             }
             next = match self.worker.channel.heard() {
                 Ok(message) => message,
@@ -266,7 +273,7 @@ impl<'a> Shift<'a> {
     /// Sends ahead what can be expected to begin soon.
     fn take_more(&mut self) {
         let now = Instant::now();
-        let room = if self.may_take() { self.calls.room(now) } else { 0 };
+        let room = self.room(now);
         if room == 0 {
             return;
         }
@@ -287,7 +294,7 @@ impl<'a> Shift<'a> {
     }
 
     fn take_spare(&mut self) {
-        if self.may_take() && self.calls.room(Instant::now()) > 0 {
+        if self.room(Instant::now()) > 0 {
             self.take_more();
         } else {
             self.shared.queue.pass_on();
@@ -340,8 +347,14 @@ impl<'a> Shift<'a> {
     fn hear_last_answers(&mut self) {
         self.worker.channel.connection.read_rest();
         while let Ok(Some(message)) = self.worker.channel.heard() {
-            if matches!(message, ToServer::Outputs(..)) && self.answer(message, Instant::now()).is_err() {
-                return;
+            match message {
+                ToServer::Outputs(..) => {
+                    if self.answer(message, Instant::now()).is_err() {
+                        return;
+                    }
+                }
+                ToServer::Returned(Returned { call }) => _ = self.calls.returned(call),
+                _ => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    CallError, CallId, Done, Functions, GivenOutput, Hello, Load, Outcome, Outputs, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
+    CallError, CallId, Done, Functions, GivenOutput, Hello, Load, Outcome, Outputs, PROTOCOL_VERSION, RETURNS, Request, Run, ToServer, ToWorker,
 };
 use dunnage_types::Vector;
 use tokio::sync::watch;
@@ -31,6 +31,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Worker {
     pub(crate) channel: Channel,
     started: Started,
+    hands_back: bool,
 }
 
 /// What a worker said of itself while it started.
@@ -72,6 +73,11 @@ impl Worker {
     #[must_use]
     pub fn started(&self) -> &Started {
         &self.started
+    }
+
+    /// Whether it hands back what waits behind a call that drags on.
+    pub(crate) fn hands_back(&self) -> bool {
+        self.hands_back
     }
 
     /// The process's number, for logs.
@@ -200,12 +206,14 @@ impl Worker {
             lines: Lines::new(stdout.into(), stderr.into()).map_err(cannot_start)?,
             host,
         };
-        Ok(Self { channel, started: Started { hello, functions: Functions::default(), load_time: Duration::ZERO } })
+        let started = Started { hello, functions: Functions::default(), load_time: Duration::ZERO };
+        Ok(Self { channel, started, hands_back: false })
     }
 
     async fn greet(&mut self, deadline: Instant) -> Result<(), StartError> {
         match self.answer_to(None, deadline).await? {
             ToServer::Hello(hello) if hello.protocol == PROTOCOL_VERSION => {
+                self.hands_back = hello.capabilities.iter().any(|word| word == RETURNS);
                 self.started.hello = hello;
                 Ok(())
             }

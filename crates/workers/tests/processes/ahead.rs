@@ -241,6 +241,26 @@ async fn a_pool_that_stops_tells_those_whose_worker_is_lost_meanwhile() {
 }
 
 #[tokio::test]
+async fn those_behind_a_call_that_drags_on_are_answered_by_another_worker_meanwhile() {
+    let site = Site::new();
+    let pool = site.pool(PoolSettings { workers: 2, ..site.settings() });
+    eventually("two workers", || (pool.status().ready == 2).then_some(())).await;
+    for _ in 0..10 {
+        hurry(&pool).await;
+        let begin = Instant::now();
+        let hanging = ask(&pool, json!({"do": "sleep", "ms": 1500, "x": 9}));
+        let others: Vec<_> = (0..2 * BURST).map(|number| ask(&pool, json!({"x": number}))).collect();
+        for (number, other) in (0..).zip(others) {
+            assert_eq!(other.await.unwrap().unwrap(), f64::from(number));
+        }
+        assert!(begin.elapsed() < Duration::from_millis(1000), "they waited for the one that sleeps");
+        assert_eq!(hanging.await.unwrap().unwrap(), 9.0);
+    }
+    assert_eq!(pool.status().losses, 0);
+    pool.stop().await;
+}
+
+#[tokio::test]
 async fn an_idle_worker_is_not_passed_over() {
     let site = Site::new();
     let pool = site.pool(PoolSettings { workers: 2, ..site.settings() });
