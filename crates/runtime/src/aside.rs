@@ -95,3 +95,102 @@ fn rest(shared: &Shared) {
         std::thread::park();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use dunnage_protocol::{CallError, CallId, Functions, Load, Output, Request, Role, Run, ToServer, ToWorker, read_frame};
+    use dunnage_types::{JsonObject, VectorType, WorkerId};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::backend::{Answers, Backend, Identity};
+    use crate::host::{CallHost, Host};
+    use crate::serve::serve;
+
+    /// Takes as many milliseconds for a call as its number says.
+    struct Slow;
+
+    impl Backend for Slow {
+        fn identity(&self) -> Identity {
+            Identity { runtime: "slow".into(), version: "0".into(), language: "none".into() }
+        }
+
+        fn load(&mut self, _load: &Load, _host: &Host) -> Result<Functions, CallError> {
+            Ok(Functions { output: true, ..Functions::default() })
+        }
+
+        fn output(&mut self, output: &Output, _host: &CallHost, answers: &mut Answers) {
+            std::thread::sleep(Duration::from_millis(output.call.0));
+            answers.vector(VectorType::I64, &output.deadline.map_or(0, f64::to_bits).to_le_bytes());
+        }
+
+        fn run(&mut self, _run: &Run, _host: &CallHost) -> Result<Value, CallError> {
+            Ok(Value::Null)
+        }
+    }
+
+    fn call(number: u64) -> ToWorker {
+        let request = Request { request_id: "r".into(), files: Vec::new(), params: JsonObject::new() };
+        ToWorker::Output(Output { call: CallId(number), deadline: Some(1.0), limit: Some(60.0), requests: vec![request] })
+    }
+
+    /// What a worker says that is sent these calls at once, once it is loaded.
+    fn said(calls: &[u64], count: usize) -> Vec<ToServer> {
+        let (mut server, worker) = UnixStream::pair().unwrap();
+        let serving = std::thread::spawn(move || serve(worker, &mut Slow));
+        let load = Load {
+            service: "s".parse().unwrap(),
+            worker: WorkerId(1),
+            role: Role::Serving,
+            script: "/s".into(),
+            artifact: None,
+            device: "cpu".into(),
+        };
+        let messages: Vec<u8> = std::iter::once(ToWorker::Load(load))
+            .chain(calls.iter().copied().map(call))
+            .flat_map(|message| message.to_frame().unwrap().to_bytes().unwrap())
+            .collect();
+        server.write_all(&messages).unwrap();
+        let mut receive = || ToServer::from_frame(&read_frame(&mut server).unwrap().unwrap()).unwrap();
+        assert!(matches!((receive(), receive()), (ToServer::Hello(_), ToServer::Loaded(_))));
+        let said = (0..count).map(|_| receive()).collect();
+        drop(server);
+        serving.join().unwrap().unwrap();
+        said
+    }
+
+    fn name(message: &ToServer) -> (&'static str, u64) {
+        match message {
+            ToServer::Returned(returned) => ("returned", returned.call.0),
+            ToServer::Outputs(outputs, _) => ("answered", outputs.call.0),
+            _ => ("other", 0),
+        }
+    }
+
+    #[test]
+    fn what_waits_behind_a_call_that_drags_on_is_handed_back_and_not_run() {
+        let said: Vec<_> = said(&[400, 1, 2], 3).iter().map(name).collect();
+        assert_eq!(said, [("returned", 1), ("returned", 2), ("answered", 400)]);
+    }
+
+    #[test]
+    fn short_calls_are_answered_one_after_the_other() {
+        let calls: Vec<u64> = vec![0; 30];
+        let said: Vec<_> = said(&calls, 30).iter().map(name).collect();
+        // Where the machine stands still meanwhile, some are handed back; none is lost.
+        assert!(said.iter().all(|(name, call)| *call == 0 && *name != "other"), "{said:?}");
+    }
+
+    #[test]
+    fn the_deadline_of_a_call_counts_from_its_begin() {
+        let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let before = now();
+        let said = said(&[0], 1);
+        let ToServer::Outputs(_, payload) = &said[0] else { panic!("{said:?}") };
+        let deadline = f64::from_bits(u64::from_le_bytes(payload[..].try_into().unwrap()));
+        assert!((before + 60.0..=now() + 60.0).contains(&deadline), "{deadline}");
+    }
+}

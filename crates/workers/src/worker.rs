@@ -1,4 +1,4 @@
-//! One worker: a child process that has loaded the script and takes one call at a time.
+//! One worker: a child process that has loaded the script and runs one call at a time, in the order in which they come.
 
 use std::io;
 use std::sync::Arc;
