@@ -281,7 +281,8 @@ mod tests {
         let given = GivenOutput { call: CallId(9), deadline: Some(1.5), limit: Some(2.0), requests: &[&request, &request] };
         let mut buffer = BytesMut::new();
         given.encode(&mut buffer).unwrap();
-        let output = Output { call: CallId(9), deadline: Some(1.5), limit: Some(2.0), requests: vec![request.clone(), request.clone()] };
+        let output =
+            Output { call: CallId(9), deadline: Some(1.5), limit: Some(2.0), requests: vec![request.clone(), request.clone()] };
         assert_eq!(Frame::whole(buffer), ToWorker::Output(output).to_frame().unwrap());
     }
 

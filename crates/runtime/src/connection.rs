@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use bytes::BytesMut;
-use dunnage_protocol::{AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, Returned, ToServer, ToWorker, read_frame};
+use dunnage_protocol::{
+    AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, Returned, ToServer, ToWorker, read_frame,
+};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Most messages fit into so many bytes.

@@ -1,6 +1,9 @@
 //! Taking over the descriptor that the server left for us, and threads that stay out of the script's way.
 
-#![allow(unsafe_code, reason = "an inherited descriptor can only be taken over by its number, signals only be blocked through libc")]
+#![allow(
+    unsafe_code,
+    reason = "an inherited descriptor can only be taken over by its number, signals only be blocked through libc"
+)]
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    CallError, CallId, Done, Functions, GivenOutput, Hello, Load, Outcome, Outputs, PROTOCOL_VERSION, RETURNS, Request, Run, ToServer, ToWorker,
+    CallError, CallId, Done, Functions, GivenOutput, Hello, Load, Outcome, Outputs, PROTOCOL_VERSION, RETURNS, Request, Run,
+    ToServer, ToWorker,
 };
 use dunnage_types::Vector;
 use tokio::sync::watch;
