@@ -81,7 +81,7 @@ enum Event {
     /// The generation is no more.
     Gone,
     Heard(Result<ToServer, Silence>),
-    Successor(Result<Worker, StartError>),
+    Successor(Box<Result<Worker, StartError>>),
     Work(u64, Work),
     Spare,
 }
@@ -154,7 +154,9 @@ impl<'a> Shift<'a> {
             () = clock => Event::Clock,
             changed = changed => if changed.is_ok() { Event::Phase } else { Event::Gone },
             heard = self.worker.channel.hear(&*self.host) => Event::Heard(heard),
-            successor = self.succession.ready(), if is_idle && self.succession.is_under_way() => Event::Successor(successor),
+            successor = self.succession.ready(), if is_idle && self.succession.is_under_way() => {
+                Event::Successor(Box::new(successor))
+            }
             (number, work) = self.shared.queue.pop(|| generation.is_serving()), if is_idle && may_take => Event::Work(number, work),
             () = self.shared.queue.spare(), if has_room => Event::Spare,
         }
@@ -168,7 +170,7 @@ impl<'a> Shift<'a> {
             Event::Heard(Ok(message)) => self.take_in(message).await,
             Event::Heard(Err(silence)) => Err(self.worker.channel.explain(silence).await.into()),
             Event::Successor(successor) => {
-                self.accept(successor);
+                self.accept(*successor);
                 Ok(())
             }
             Event::Work(number, work) => self.begin(number, work, phases).await,
@@ -347,14 +349,13 @@ impl<'a> Shift<'a> {
     fn hear_last_answers(&mut self) {
         self.worker.channel.connection.read_rest();
         while let Ok(Some(message)) = self.worker.channel.heard() {
-            match message {
-                ToServer::Outputs(..) => {
-                    if self.answer(message, Instant::now()).is_err() {
-                        return;
-                    }
-                }
-                ToServer::Returned(Returned { call }) => _ = self.calls.returned(call),
-                _ => {}
+            let makes_sense = match message {
+                ToServer::Outputs(..) => self.answer(message, Instant::now()).is_ok(),
+                ToServer::Returned(Returned { call }) => self.calls.returned(call),
+                _ => true,
+            };
+            if !makes_sense {
+                return;
             }
         }
     }
