@@ -43,8 +43,12 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
 		.venv-bench/harness/bin/python bench/users/enrol.py --dunnage $(TARGET)/release/dunnage \
 		--users $(BENCH_USERS) --results $(TARGET)/bench/users.jsonl
+	@echo "bench: what should stay small as a service grows"
+	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+		.venv-bench/harness/bin/python bench/growth/measure.py --dunnage $(TARGET)/release/dunnage \
+		--results $(TARGET)/bench/growth.jsonl
 	@.venv-bench/harness/bin/python bench/report.py --serving $(TARGET)/bench/serving.jsonl --jobs $(TARGET)/bench/jobs.jsonl \
-		--users $(TARGET)/bench/users.jsonl --into bench
+		--growth $(TARGET)/bench/growth.jsonl --users $(TARGET)/bench/users.jsonl --into bench
 	@echo "bench: bench/RESULTS.md"
 
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes `RESULTS.md` and its plots from what `serving/`, `jobs/` and `users/` have measured."""
+"""Makes `RESULTS.md` and its plots from what `serving/`, `jobs/`, `growth/` and `users/` have measured."""
 
 import argparse
 import json
@@ -29,11 +29,33 @@ COLUMNS = [
     ("idle_pss_mib", "idle PSS MiB", "{:.0f}"),
 ]
 
+GROWTH = {
+    "idle_connections": ("10,000 idle connections", [("kib_each", "KiB of memory each", "{:.1f}")]),
+    "claims": (
+        "1,000,000 finished jobs in the table",
+        [("empty_p50_ms", "put to start without them, p50 ms", "{:.1f}"), ("empty_p99_ms", "p99 ms", "{:.1f}")]
+        + [("full_p50_ms", "put to start with them, p50 ms", "{:.1f}"), ("full_p99_ms", "p99 ms", "{:.1f}")],
+    ),
+    "second_worker": (
+        "A script that only computes",
+        [("one_rate", "calls/s, one worker", "{:,.0f}"), ("two_rate", "calls/s, two workers", "{:,.0f}"), ("ratio", "ratio", "{:.2f}")],
+    ),
+    "beside_training": (
+        "Answers while a training holds its interpreter's lock",
+        [("quiet_p50_ms", "p50 ms without", "{:.2f}"), ("training_p50_ms", "p50 ms with", "{:.2f}"), ("ratio", "ratio", "{:.2f}")],
+    ),
+    "lua_loop": (
+        "A numeric loop in Lua",
+        [("worker_s", "s in a worker", "{:.3f}"), ("luajit_s", "s under luajit", "{:.3f}"), ("ratio", "ratio", "{:.3f}")],
+    ),
+}
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serving", type=Path, help="what serving/compare.py has written")
     parser.add_argument("--jobs", type=Path, help="what jobs/compare.py has written")
+    parser.add_argument("--growth", type=Path, help="what growth/measure.py has written")
     parser.add_argument("--users", type=Path, help="what users/enrol.py has written")
     parser.add_argument("--into", type=Path, required=True, help="the folder for RESULTS.md and its plots")
     arguments = parser.parse_args()
@@ -42,6 +64,8 @@ def main():
         parts += serving(read(arguments.serving), arguments.into)
     if arguments.jobs:
         parts += jobs(read(arguments.jobs), arguments.into)
+    if arguments.growth:
+        parts += growth(read(arguments.growth))
     if arguments.users:
         parts += users(read(arguments.users))
     (arguments.into / "RESULTS.md").write_text("\n\n".join(parts) + "\n")
@@ -93,6 +117,15 @@ def jobs(records, into):
     plot = into / "jobs.svg"
     bars(plot, "Durable jobs", "jobs/s, put to finished", {name: middle(by_subject[name], "rate") for name in by_subject})
     return ["## Durable jobs", table(titles, rows), f"![Durable jobs]({plot.name})"]
+
+
+def growth(records):
+    rows = []
+    for measure, (title, figures) in GROWTH.items():
+        of_measure = [record for record in records if record["measure"] == measure]
+        if of_measure:
+            rows += [[title, name, form.format(middle(of_measure, key))] for key, name, form in figures]
+    return ["## As a service grows", table(["what", "figure", "median"], rows)]
 
 
 def users(records):

@@ -140,6 +140,7 @@ ready_to_compare_s3() {
 ready_to_compare() {
   need_package wrk "puts the servers under load"
   need_package apache2-utils "has ab, which sends a fixed number of jobs"
+  need_package luajit "is what loops in Lua scripts are compared with"
   install_missing
   install_servers
   make_bench_venv harness python3

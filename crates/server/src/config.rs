@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dunnage_files::Revalidate;
@@ -31,6 +33,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// Objects in S3, the copies kept of them, and the artifacts.
     pub objects: ObjectConfig,
+    /// Where whoever writes the log counts the lines that nobody got. The metrics tell.
+    pub lost_log_lines: Arc<AtomicU64>,
 }
 
 /// The script and how to run it.
@@ -65,6 +69,8 @@ pub struct HttpConfig {
     /// Host names, besides those of loopback, by which the server may be called: always while it listens on loopback, and elsewhere
     /// once there are any. `--allowed-host`.
     pub allowed_hosts: Vec<String>,
+    /// How many threads read requests and write answers; zero takes as many as there are cores. `--http-threads`, by default 0.
+    pub threads: usize,
     /// The longest JSON body, in bytes. `--max-body`, by default 1 MiB.
     pub max_body_bytes: usize,
     /// The longest multipart body, in bytes. `--max-upload`, by default 1 GiB.
@@ -90,9 +96,11 @@ pub struct ConnectionConfig {
     pub keep_alive: Duration,
     /// How long a body may be awaited beyond what `min_body_rate` grants it. `--body-grace`, by default 10 s.
     pub body_grace: Duration,
-    /// How many bytes of a body must come in each second that it is awaited. `--min-body-rate`, by default 1 KiB.
+    /// How many bytes of a body must come in each second that it is awaited, and how many of an answer must be taken in each second
+    /// that it waits for that. `--min-body-rate`, by default 1 KiB.
     pub min_body_rate: u64,
-    /// How long a client may take nothing of its answer. `--write-timeout`, by default 30 s.
+    /// How long a client may take nothing of its answer, and how long an answer may wait in all beyond what `min_body_rate` grants it.
+    /// `--write-timeout`, by default 30 s.
     pub write_timeout: Duration,
     /// The longest target of a request (its path and query), in bytes. `--max-target`, by default 8 KiB.
     pub max_target_bytes: usize,
@@ -125,6 +133,9 @@ pub struct AccessConfig {
 pub struct WorkerConfig {
     /// How many workers answer `/output`. `--workers`, by default 1.
     pub serving: usize,
+    /// How many threads numerical libraries may use in each worker. `--threads-per-worker`, by default 0: the serving workers share the
+    /// cores among them, and a job worker takes no more than its part beside all of them.
+    pub threads: usize,
     /// The most requests in one batch. `--max-batch`, by default 32. Only scripts with `output_batch` see batches.
     pub max_batch: usize,
     /// How long a request may wait for others to batch with; zero takes what has queued. `--max-wait`, by default 0.

@@ -30,6 +30,7 @@ mod serve;
 mod state;
 mod storage;
 mod submission;
+mod threads;
 mod tree;
 mod uploads;
 mod versions;

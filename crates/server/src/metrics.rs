@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     loop_restarts: IntCounterVec,
     loops_ailing: IntGauge,
     panics: IntCounter,
+    lost_log_lines: IntCounter,
     files: FileMetrics,
     traffic: Traffic,
 }
@@ -110,6 +111,10 @@ impl Metrics {
             )?,
             loops_ailing: register.gauge("loops_ailing", "Background loops that stand still or keep failing")?,
             panics: register.add(IntCounter::new("panics_total", "Panics of the server, each of which is a mistake in it")?)?,
+            lost_log_lines: register.add(IntCounter::new(
+                "log_lines_lost_total",
+                "Lines of the log that could not be written or were not taken in time",
+            )?)?,
             files: FileMetrics::new(&register)?,
             traffic: Traffic::new(&register)?,
             registry,
@@ -169,6 +174,10 @@ impl Metrics {
         }
         self.loops_ailing.set(as_gauge(loops.ailing().len() as u64));
         raise_to(&self.panics, dunnage_loops::panics::count());
+    }
+
+    pub(crate) fn take_log(&self, lost_lines: u64) {
+        raise_to(&self.lost_log_lines, lost_lines);
     }
 
     /// The text, with the gauges as they are now.

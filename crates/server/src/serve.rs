@@ -26,7 +26,7 @@ use crate::jobs::Loop;
 use crate::metrics::Metrics;
 use crate::state::{CachedState, StateCacheLimits};
 use crate::storage::{self, Storage};
-use crate::{http, reload};
+use crate::{http, reload, threads};
 
 /// Serves until `stop` ends. `listening` is called once, with the address, as soon as connections are accepted.
 ///
@@ -85,12 +85,14 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let Storage { store, files, artifacts } = storage::open(&config, replica, &loops).await?;
 
     let launcher = Launcher::start(&loops).map_err(ServeError::Launcher)?;
-    launcher.look_after_orphans(guard());
+    launcher.look_after_orphans(guard);
     let metrics = Metrics::new(config.service.name.as_str())?;
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
     let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));
     let host = Arc::new(ServingHost::new(Arc::clone(&state)));
     let settings = pool_settings(&config, &script, &runtime);
+    let threads = threads::of_each_worker(&config.workers, config.workers.serving + config.jobs.workers);
+    let runtime = Runtime { threads, ..runtime };
     let pool = match store.active().await? {
         None => Pool::start(settings, launcher.clone(), host, None),
         // To check its artifact, or even to fetch it, may take long; the fleet's loop sees to it.
@@ -127,7 +129,7 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
     PoolSettings {
         service: config.service.name.clone(),
         script: script.to_owned(),
-        runtime: runtime.clone(),
+        runtime: Runtime { threads: threads::of_each_worker(workers, workers.serving), ..runtime.clone() },
         device: config.service.device.clone(),
         workers: workers.serving,
         max_batch: workers.max_batch,

@@ -222,12 +222,14 @@ fn unsupported(found: &str) -> Problem {
 }
 
 fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(Problem::new(Code::ContentTypeUnsupported, "compressed bodies are not understood; send the body as it is"))
-        }
-        _ => Ok(()),
+    if is_encoded(headers) {
+        return Err(Problem::new(Code::ContentTypeUnsupported, "compressed bodies are not understood; send the body as it is"));
     }
+    Ok(())
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 /// Refuses a body that says itself that it is too long, before a byte of it is read.

@@ -117,6 +117,26 @@ impl Raw {
         self.stream.read_exact(&mut scratch).expect("more is to come");
     }
 
+    /// Reads whatever comes, `bytes` at a time, with a `pause` behind each, up to the end of the connection. Returns how much that was.
+    ///
+    /// # Panics
+    ///
+    /// When the system cannot read.
+    pub fn take_slowly(&mut self, bytes: u64, pause: Duration) -> u64 {
+        let mut whole = 0;
+        loop {
+            let mut part = self.stream.by_ref().take(bytes);
+            let taken = io::copy(&mut part, &mut io::sink());
+            match taken {
+                Ok(0) => return whole,
+                Ok(taken) => whole += taken,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return whole,
+                Err(error) => panic!("after {whole} bytes: {error}"),
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
     /// Makes the system keep little of what has come and was not read, so that the other end soon finds that it is not taken.
     ///
     /// # Panics

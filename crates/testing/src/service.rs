@@ -387,7 +387,9 @@ impl std::fmt::Display for Log {
     }
 }
 
-fn is_guard(pid: i32) -> bool {
+/// Whether a process is the guard of a server.
+#[must_use]
+pub fn is_guard(pid: i32) -> bool {
     census::command_line(pid).ends_with(" guard ")
 }
 

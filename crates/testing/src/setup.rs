@@ -246,15 +246,25 @@ impl Setup {
     /// When it does not end in time, or leaves processes behind.
     #[must_use]
     pub fn interrupted(&self, after: Duration, signal: &str) -> (ExitStatus, Duration, String) {
+        self.interrupted_once(|| std::thread::sleep(after), signal)
+    }
+
+    /// Like [`Setup::interrupted`], when `wait` has returned.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::interrupted`] does.
+    #[must_use]
+    pub fn interrupted_once(&self, wait: impl FnOnce(), signal: &str) -> (ExitStatus, Duration, String) {
         let mark = next_mark();
         let mut child = self.command(&mark).spawn().expect("the binary can be started");
-        std::thread::sleep(after);
+        wait();
         let sent = Instant::now();
         crate::service::signal(i32::try_from(child.id()).expect("process numbers are small"), signal);
         while child.try_wait().expect("it is our child").is_none() {
             if sent.elapsed() > START_PATIENCE {
                 child.kill().expect("it is our child");
-                panic!("a service does not end that got SIG{signal} {after:?} after its start");
+                panic!("a service does not end that got SIG{signal}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -286,7 +296,9 @@ impl Setup {
 
     fn command_in(&self, data_dir: &Path, mark: &str) -> Command {
         require_built(&self.binary);
-        let mut command = Command::new(&self.binary);
+        // Whoever runs the tests in the background has the interrupt ignored, which programs inherit.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(&self.binary);
         let own_settings = |name: &OsStr| name.as_encoded_bytes().starts_with(b"DUNNAGE_");
         for (name, _) in std::env::vars_os().filter(|(name, _)| own_settings(name)) {
             command.env_remove(name);

@@ -116,14 +116,14 @@ impl Launcher {
     }
 
     /// Takes care of what scripts start for as long as this process lives, and beyond: orphans come to this process and are reaped,
-    /// and `guard`, a command that comes to [`crate::stand_guard`], ends them if this process is killed. What of it cannot be had is
-    /// told in the log.
-    pub fn look_after_orphans(&self, guard: Command) {
+    /// and `guard`, which makes a command that comes to [`crate::stand_guard`], ends them if this process is killed. What of it cannot
+    /// be had is told in the log.
+    pub fn look_after_orphans(&self, guard: impl Fn() -> Command + Send + Sync + 'static) {
         match self.shared.family.adopt_orphans(&self.shared.loops) {
             Ok(reaper) => *self.shared.reaper.lock().unwrap_or_else(PoisonError::into_inner) = Some(reaper),
             Err(error) => tracing::warn!(%error, "daemons that scripts start will not be reaped here"),
         }
-        match Guard::start(guard, &self.shared.mark, &self.shared.family) {
+        match Guard::start(guard, &self.shared.mark, &self.shared.family, &self.shared.loops) {
             Ok(guard) => *self.guard() = Some(guard),
             Err(error) => tracing::warn!(%error, "what scripts start will outlive this server if it is killed"),
         }
@@ -207,7 +207,7 @@ fn launch(runtime: &Runtime, directory: &Path, belongings: Belongings) -> io::Re
         }
     }
     let (name, value) = belongings.mark.variable();
-    command.env(name, value).env("TMPDIR", belongings.scratch.path());
+    command.env(name, value).env("TMPDIR", belongings.scratch.path()).envs(runtime.variables());
     sys::prepare(&mut command, sys::above_reserved(theirs)?);
     let mut child = belongings.family.start(|| {
         let child = command.spawn()?;

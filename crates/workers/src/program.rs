@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 /// The runtimes that come with the product, by the extension of the scripts they run.
 const KNOWN: [(&str, &str); 2] = [("py", "dunnage-python"), ("lua", "dunnage-lua")];
 
+/// What tells numerical libraries how many threads to use: OpenMP, which PyTorch follows, OpenBLAS, MKL, BLIS and NumExpr.
+const THREAD_VARIABLES: [&str; 5] =
+    ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
+
 /// A program that runs scripts, and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
@@ -13,6 +17,8 @@ pub struct Runtime {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// How many threads its numerical libraries may use, unless the environment says so already; zero leaves it to them.
+    pub threads: usize,
 }
 
 impl Runtime {
@@ -36,8 +42,14 @@ impl Runtime {
         found.ok_or(RuntimeError::NotFound(name))
     }
 
+    /// The variables that it is to find besides those of this process.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let wanted = THREAD_VARIABLES.into_iter().filter(|name| self.threads > 0 && std::env::var_os(name).is_none());
+        wanted.map(|name| (name, self.threads.to_string()))
+    }
+
     fn existing(program: PathBuf) -> Option<Self> {
-        program.is_file().then(|| Self { program, arguments: Vec::new() })
+        program.is_file().then(|| Self { program, arguments: Vec::new(), threads: 0 })
     }
 }
 

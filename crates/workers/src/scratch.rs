@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -41,7 +41,8 @@ impl Scratch {
     }
 
     fn make_in(parent: &Path) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix(PREFIX).rand_bytes(8).tempdir_in(parent)?;
+        let private = fs::Permissions::from_mode(private());
+        let folder = tempfile::Builder::new().prefix(PREFIX).rand_bytes(8).permissions(private).tempdir_in(parent)?;
         // Under a name of its own until it is locked, so that nobody who sweeps finds it unlocked.
         let unlocked = folder.path().join("lock.new");
         let lock = File::create_new(&unlocked)?;
@@ -57,7 +58,7 @@ impl Scratch {
 
     pub(crate) fn worker(&self, number: u64) -> io::Result<WorkerScratch> {
         let path = self.folder.path().join(number.to_string());
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        fs::DirBuilder::new().mode(private()).create(&path)?;
         Ok(WorkerScratch { path })
     }
 }
@@ -74,6 +75,11 @@ impl Drop for WorkerScratch {
             tracing::warn!(%error, folder = %self.path.display(), "the temporary files of a worker cannot be removed");
         }
     }
+}
+
+/// The mode of folders that nobody else may enter.
+fn private() -> u32 {
+    0o700
 }
 
 /// Removes the folders of servers that live no more. Only those that are ours are touched.
@@ -120,7 +126,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let scratch = Scratch::make_in(parent.path()).unwrap();
         let worker = scratch.worker(1).unwrap();
-        assert_eq!(fs::metadata(worker.path()).unwrap().mode() & 0o777, 0o700);
+        for folder in [scratch.folder.path(), worker.path()] {
+            assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
+        }
         fs::write(worker.path().join("left"), "").unwrap();
         let path = worker.path().to_owned();
         drop(worker);

@@ -1,14 +1,16 @@
 //! `dunnage check`: loads the script once, and tells what it found.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use dunnage_server::{CheckReport, ServeError};
 use serde_json::json;
 
+use crate::logging::Log;
 use crate::settings::Settings;
-use crate::{failure, logging, text};
+use crate::{failure, text};
 
 /// Load a script and say what it has and what is missing
 #[derive(Debug, Args)]
@@ -30,7 +32,7 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.to_check_config()?;
-        logging::start(&self.settings.logs)?;
+        let _log = Log::start(&self.settings.logs, Arc::clone(&config.lost_log_lines))?;
         let script = config.service.script.display().to_string();
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         let report = runtime.block_on(dunnage_server::check(config));

@@ -6,19 +6,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::logging;
+use crate::logging::{self, Log, Outlet};
 use crate::settings::Settings;
 
 /// The conventional exit codes of a process ended by SIGHUP, SIGINT and SIGTERM.
 const HUNG_UP: i32 = 129;
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
+
+/// How long an exit at once waits for the log to be taken.
+const EXIT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Serve a script
 #[derive(Debug, Args)]
@@ -40,21 +47,34 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.to_config()?;
-        logging::start(&self.settings.logs)?;
+        let log = Log::start(&self.settings.logs, Arc::clone(&config.lost_log_lines))?;
         dunnage_loops::panics::log_all();
+        keep_files_from_others();
         make_data_dir(&config.storage.data_dir)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime's threads")?;
         runtime.block_on(async {
-            let stop = stop_signal()?;
+            let stop = stop_signal(log.outlet())?;
             let name = config.service.name.to_string();
             let is_watched = logging::is_pretty(self.settings.logs.log_format) && io::stderr().is_terminal();
             let door = Door { scheme: scheme(&config), has_tokens: self.settings.access.has_tokens() };
             let listening =
-                move |address| if is_watched { eprintln!("{}", welcome(&name, &door, address)) } else { log(&name, address) };
+                move |address| if is_watched { eprintln!("{}", welcome(&name, &door, address)) } else { tell(&name, address) };
             dunnage_server::run(config, listening, stop).await?;
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// From now on, files that are made are not for others on this machine, also where the data folder that was given lets them in.
+fn keep_files_from_others() {
+    // Any mask may be set; the first call only asks.
+    let mask = umask(withheld());
+    umask(mask | withheld());
+}
+
+/// What others may not do with them: anything for those of no group of ours, writing for the rest.
+fn withheld() -> Mode {
+    Mode::WGRP | Mode::RWXO
 }
 
 /// Made here already, so that a folder which cannot be made is told by its flag. What jobs are given is for its owner alone.
@@ -63,7 +83,7 @@ fn make_data_dir(folder: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make the folder of `--data-dir {}`", folder.display()))
 }
 
-fn log(service: &str, address: SocketAddr) {
+fn tell(service: &str, address: SocketAddr) {
     tracing::info!(service, %address, "listening");
 }
 
@@ -98,14 +118,16 @@ fn local_url(scheme: &str, address: SocketAddr) -> String {
 
 /// Ends at the first SIGTERM or SIGINT, and where people watch at SIGHUP, too, which then says that their terminal is gone. The second
 /// one exits the process; its workers end with it.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+fn stop_signal(log: Outlet) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut signals = StopSignals::listen()?;
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
         signals.next().await;
         // The server may have ended by itself, and then nobody waits for the signal any more.
         let _ = stop.send(());
-        std::process::exit(signals.next().await);
+        let code = signals.next().await;
+        log.flush_within(EXIT_PATIENCE);
+        std::process::exit(code);
     });
     Ok(async { stopped.await.unwrap_or_default() })
 }

@@ -1,6 +1,7 @@
 //! From settings to the server's configuration, once everything about them is known to make sense.
 
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -187,6 +188,7 @@ impl Settings {
                 port: http.port,
                 allow_anonymous: http.allow_anonymous,
                 allowed_hosts: http.allowed_host.clone(),
+                threads: http.http_threads,
                 max_body_bytes: in_memory(http.max_body),
                 max_upload_bytes: http.max_upload.as_u64(),
                 max_files: http.max_files,
@@ -196,6 +198,7 @@ impl Settings {
             access,
             workers: WorkerConfig {
                 serving: workers.workers,
+                threads: workers.threads_per_worker,
                 max_batch: workers.max_batch,
                 max_wait: workers.max_wait,
                 max_queue: workers.max_queue,
@@ -226,6 +229,7 @@ impl Settings {
                 state_max_stale: storage.state_max_stale,
             },
             objects: objects.config(&self.data_dir(&script)),
+            lost_log_lines: Arc::default(),
         }
     }
 }

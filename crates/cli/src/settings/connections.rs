@@ -24,10 +24,10 @@ pub(crate) struct ConnectionSettings {
     /// How long a body may be awaited in all, beyond what its rate grants it
     #[arg(long, env = "DUNNAGE_BODY_GRACE", value_name = "TIME", default_value = "10s", value_parser = value::duration)]
     pub(crate) body_grace: Duration,
-    /// How much of a body must come in each second that it is awaited
+    /// How much of a body must come in each second that it is awaited, and of an answer be taken
     #[arg(long, env = "DUNNAGE_MIN_BODY_RATE", value_name = "SIZE", default_value = "1KiB", value_parser = value::size)]
     pub(crate) min_body_rate: ByteSize,
-    /// How long a client may take nothing of its answer
+    /// How long a client may take nothing of its answer, and be slow with it in all, beyond what its rate grants it
     #[arg(long, env = "DUNNAGE_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = value::duration)]
     pub(crate) write_timeout: Duration,
     /// The longest path of a request with its query

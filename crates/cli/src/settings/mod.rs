@@ -94,6 +94,9 @@ pub(crate) struct HttpSettings {
     /// The port; 0 lets the system choose
     #[arg(long, env = "DUNNAGE_PORT", default_value_t = 8080)]
     pub(crate) port: u16,
+    /// How many threads read requests and write answers; 0 takes as many as there are cores
+    #[arg(long, env = "DUNNAGE_HTTP_THREADS", value_name = "COUNT", default_value_t = 0)]
+    pub(crate) http_threads: usize,
     /// Listen beyond loopback although nobody has to say who they are
     #[arg(long, env = "DUNNAGE_ALLOW_ANONYMOUS", value_name = "true|false", default_value = "false",
           default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = BoolishValueParser::new(),
@@ -124,6 +127,9 @@ pub(crate) struct WorkerSettings {
     /// How many workers answer `/output`
     #[arg(long, env = "DUNNAGE_WORKERS", value_name = "COUNT", default_value_t = 1)]
     pub(crate) workers: usize,
+    /// How many threads numerical libraries may use in each worker, unless `OMP_NUM_THREADS` and the like say so; 0 shares the cores
+    #[arg(long, env = "DUNNAGE_THREADS_PER_WORKER", value_name = "COUNT", default_value_t = 0)]
+    pub(crate) threads_per_worker: usize,
     /// The most requests in one batch; only scripts with `output_batch` see batches
     #[arg(long, env = "DUNNAGE_MAX_BATCH", value_name = "COUNT", default_value_t = 32)]
     pub(crate) max_batch: usize,

@@ -84,7 +84,7 @@ fn the_server_serves_on_when_no_more_files_can_be_opened(language: Language) {
         std::thread::sleep(Duration::from_millis(100));
     }
     let used = cpu_time(&service) - used;
-    assert!(used < Duration::from_millis(1500), "the server was busy for {used:?} of 3 s with what it cannot do");
+    assert!(used < Duration::from_millis(700), "the server was busy for {used:?} of 3 s with what it cannot do");
     drop(crowd);
     eventually("connections are taken again", PATIENCE, || {
         let mut raw = Raw::connect(&service).sent(LIVE);

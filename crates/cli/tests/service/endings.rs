@@ -6,16 +6,20 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use dunnage_testing::census::eventually;
 use dunnage_testing::language::{Language, in_both_languages};
+use dunnage_testing::postgres::Cluster;
 use dunnage_testing::service::{Service, signal};
 use dunnage_testing::setup::Setup;
 use serde_json::json;
 
 in_both_languages!(
     a_server_that_is_told_to_end_while_it_starts_ends_well,
+    a_server_that_is_told_to_end_while_its_migration_is_blocked_ends_at_once,
     a_job_that_is_longer_than_the_grace_is_handed_back_at_its_end,
     a_server_whose_log_cannot_be_written_goes_on,
     a_server_whose_log_nobody_reads_any_more_goes_on,
+    a_server_whose_log_is_left_unread_goes_on_and_counts_what_is_lost,
     workers_end_when_they_write_to_nobody,
 );
 
@@ -59,6 +63,29 @@ fn a_server_that_waits_for_its_database_ends_at_once() {
     let setup = Setup::new(Language::Lua, "calls").environment("DUNNAGE_DATABASE_URL", &url);
     let (status, took, said) = setup.interrupted(Duration::from_secs(2), "TERM");
     assert!(status.code() == Some(0) && took < PATIENCE, "{status} after {took:?}\n{said}");
+}
+
+/// Somebody else is making the schema, and takes long.
+fn a_server_that_is_told_to_end_while_its_migration_is_blocked_ends_at_once(language: Language) {
+    let cluster = Cluster::shared();
+    let url = cluster.database();
+    let setup = Setup::new(language, "calls").environment("DUNNAGE_DATABASE_URL", &url);
+    let go = cluster.folder().join(url.rsplit('/').next().unwrap());
+    let making = format!(
+        "BEGIN; CREATE TABLE dunnage_schema (version integer); DO 'BEGIN WHILE (pg_stat_file(''{}'', true)).size IS NULL LOOP \
+         PERFORM pg_sleep(0.02); END LOOP; END'; ROLLBACK",
+        go.display()
+    );
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    std::thread::scope(|scope| {
+        scope.spawn(|| cluster.sql(&url, &making));
+        let is_blocked = || (cluster.sql(&url, blocked) == "1").then_some(());
+        let wait = || eventually("the migration is blocked", PATIENCE, is_blocked);
+        let (status, took, said) = setup.interrupted_once(wait, "TERM");
+        std::fs::write(&go, "").unwrap();
+        assert!(status.code() == Some(0) && took < PATIENCE, "{status} after {took:?}\n{said}");
+    });
+    assert_eq!(setup.start().output(&setup.body(json!({}))), [6.0], "what was begun is no hindrance to the next");
 }
 
 #[test]
@@ -119,6 +146,40 @@ fn a_server_whose_log_nobody_reads_any_more_goes_on(language: Language) {
     works(&service, &setup);
     let status = service.terminate().0;
     assert_eq!(status.code(), Some(0), "{status}");
+}
+
+/// Prints as many lines of a kilobyte as it is asked to.
+fn printing(language: Language) -> &'static str {
+    match language {
+        Language::Python => {
+            "def output(files, ctx):\n    for _ in range(ctx.params.get('lines', 0)):\n        print('x' * 999)\n    return [6]\n"
+        }
+        Language::Lua => {
+            "return { output = function(_, ctx)\n  for _ = 1, ctx.params.lines or 0 do print(string.rep('x', 999)) end\n  return { 6 }\nend }\n"
+        }
+    }
+}
+
+fn a_server_whose_log_is_left_unread_goes_on_and_counts_what_is_lost(language: Language) {
+    let setup = on_a_port(Setup::inline(language, "printing", printing(language))).flags(&["--workers", "2"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let service = setup.start_unheard(Stdio::from(writer));
+    let lost = || service.metric("dunnage_log_lines_lost_total", "");
+    // The pipe is full after a moment, and what may wait soon after that.
+    eventually("lines are left out", PATIENCE, || {
+        assert_eq!(service.output(&setup.body(json!({"lines": 5000}))), [6.0]);
+        (lost() > 0.0).then_some(())
+    });
+    let begin = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(service.output(&setup.body(json!({}))), [6.0]);
+    }
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    assert!(service.rss_bytes() < 300 << 20, "{} bytes", service.rss_bytes());
+    let begin = Instant::now();
+    let status = service.terminate().0;
+    assert!(status.code() == Some(0) && begin.elapsed() < PATIENCE, "{status} after {:?}", begin.elapsed());
+    drop(reader);
 }
 
 /// The server ignores SIGPIPE, as it hears of it otherwise; what it starts must not find that so, as pipelines of a script would never

@@ -18,6 +18,7 @@ in_both_languages!(
     a_rollback_reaches_every_replica_and_no_request_fails,
     the_jobs_of_a_killed_replica_are_taken_over,
     a_frozen_replica_changes_nothing_when_it_wakes_up,
+    what_a_terminated_replica_was_at_is_answered_or_taken_up_by_another_within_a_second,
 );
 
 /// How long another replica may lag behind, on a machine that is busy with other tests.
@@ -160,16 +161,51 @@ fn a_job_is_cancelled_through_another_replica() {
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
 }
 
-#[test]
-fn what_a_terminated_replica_hands_back_is_taken_up_at_once() {
-    let setup = fleet(Setup::new(Language::Python, "calls")).flags(&["--grace", "300ms"]);
+/// Requests are answered by the replica that has them; jobs that are longer than its grace go to the other one.
+fn what_a_terminated_replica_was_at_is_answered_or_taken_up_by_another_within_a_second(language: Language) {
+    let flags = ["--workers", "4", "--job-workers", "4", "--grace", "300ms", "--max-queue-wait", "0s"];
+    let setup = fleet(Setup::new(language, "behaviours")).flags(&flags);
     let first = setup.start();
-    let job = first.submit("/train", &setup.body(json!({"case": "stubborn"})));
-    first.wait_for(&job, "it runs", |status| status["progress"]["message"] == "waiting");
+    let jobs: Vec<_> = (0..4).map(|_| first.submit("/input", &setup.body(json!({"case": "long"})))).collect();
+    for job in &jobs {
+        first.wait_for(job, "it runs", |status| status["state"] == "running");
+    }
     let second = setup.start();
-    assert_eq!(first.terminate().0.code(), Some(0));
-    let taken = second.wait_for(&job, "it runs elsewhere", |status| status["state"] == "running");
-    assert_eq!(taken["attempt"], 1, "the interrupted attempt is not charged");
+    let before: Vec<_> = jobs.iter().map(|job| second.status(job)["startedAt"].clone()).collect();
+    let numbered = |number: u32| Request::new("POST", "/output").json(&setup.body(json!({"number": number, "seconds": 0.6})));
+    let begun: Vec<_> = (0..20).map(|number| numbered(number).begin(first.address()).unwrap()).collect();
+    let is_begun = || (first.metric("dunnage_outputs_queued", "") == 16.0).then_some(());
+    eventually("all are in flight", LAG, is_begun);
+    let waits: Vec<Duration> = std::thread::scope(|scope| {
+        let second = &second;
+        let watched = jobs.iter().zip(&before);
+        let watching: Vec<_> = watched.map(|(job, begun)| scope.spawn(move || time_without_a_holder(second, job, begun))).collect();
+        assert_eq!(first.terminate().0.code(), Some(0));
+        watching.into_iter().map(|thread| thread.join().expect("it is taken up")).collect()
+    });
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    for (number, stream) in (0_u32..).zip(begun) {
+        assert_eq!(vector(&numbered(number).answer_over(stream).unwrap()), [f64::from(number)]);
+    }
+    for job in &jobs {
+        assert_eq!(second.status(job)["attempt"], 1, "the interrupted attempt is not charged");
+        second.send(&Request::new("DELETE", &format!("/jobs/{job}")));
+    }
+}
+
+/// How long it is at most from the end of the attempt that had `begun` to the begin of the next one.
+fn time_without_a_holder(replica: &Service, job: &str, begun: &Value) -> Duration {
+    let mut held = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let status = replica.status(job);
+        match status["state"] == "running" {
+            true if status["startedAt"] == *begun => held = asked,
+            true => return held.elapsed(),
+            false => assert!(held.elapsed() < LAG, "nobody takes it up: {status}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use dunnage_testing::census::eventually;
 use dunnage_testing::http::Request;
 use dunnage_testing::language::Language;
 use dunnage_testing::service::Service;
@@ -10,6 +11,9 @@ use dunnage_testing::setup::Setup;
 
 /// How long the longest of them may hold anybody up, unoptimized and on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server itself may be busy with one that is as long as bodies may be by default, also where nothing was optimized. Most
+/// take less than a millisecond; a hundred thousand parameters take the longest.
+const MOMENT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 500 });
 const MILLION: usize = 1_000_000;
 
 fn listed(count: usize, item: impl Fn(usize) -> String) -> String {
@@ -97,5 +101,31 @@ fn by_default_most_of_them_are_too_long_to_be_read() {
         let is_long = body.len() > 1 << 20;
         let expected = if is_long { (413, "body_too_large") } else { (status, code) };
         refuses(&service, "/input", &(what, body, expected.0, expected.1));
+    }
+}
+
+/// What the server spends on one of them, whoever else uses the machine: the least of several times.
+fn least_time(service: &Service, body: &str) -> Duration {
+    let once = || {
+        let answer = service.send(&Request::new("POST", "/input").body("application/json", body));
+        let id = answer.header("x-request-id").expect("every answer has an id").to_owned();
+        let told = || {
+            let line = service.log().into_iter().rev().find(|line| line.contains(&id))?;
+            serde_json::from_str::<serde_json::Value>(&line).ok()?["duration_us"].as_u64()
+        };
+        Duration::from_micros(eventually("the request is in the log", PATIENCE, told))
+    };
+    (0..5).map(|_| once()).min().expect("there were some")
+}
+
+#[test]
+fn none_of_them_takes_longer_than_a_moment_within_the_default_limits() {
+    let setup = Setup::new(Language::Lua, "calls");
+    let service = setup.start();
+    let cut = |body: String| body.chars().take((1 << 20) - 1).collect::<String>();
+    for (what, body) in bodies().into_iter().map(|(what, body, ..)| (what, cut(body))) {
+        let took = least_time(&service, &body);
+        eprintln!("{what}: {took:?}");
+        assert!(took < MOMENT, "{what} took {took:?}");
     }
 }

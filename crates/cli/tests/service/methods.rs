@@ -66,3 +66,14 @@ fn ids_that_are_none_are_told_apart_from_unknown_ones_and_from_nothing_else() {
     ];
     assert_eq!(details[0], details[1], "whoever guesses learns nothing");
 }
+
+#[test]
+fn ids_of_jobs_cannot_be_guessed() {
+    let setup = Setup::new(Language::Lua, "calls");
+    let service = setup.start();
+    let ids: Vec<_> = (0..40).map(|_| service.submit("/input", &setup.body(json!({})))).collect();
+    let bits = |id: &String| u128::from_str_radix(&id.replace('-', ""), 16).unwrap();
+    let (set, clear) = ids.iter().map(bits).fold((0, 0), |(set, clear), id| (set | id, clear | !id));
+    // Forty random bits are all the same once in half a billion times; six of an id say that it is random.
+    assert!((set & clear).count_ones() >= 121, "{ids:?}");
+}

@@ -20,7 +20,7 @@ struct Mutation {
     noticed_by: &'static [&'static str],
 }
 
-const MUTATIONS: [Mutation; 36] = [
+const MUTATIONS: [Mutation; 45] = [
     Mutation {
         why: "workers are not killed",
         change: Change::ReturnsZero("dunnage_workers::process::Process::signal"),
@@ -115,6 +115,11 @@ const MUTATIONS: [Mutation; 36] = [
         noticed_by: &["rogues::an_answer_that_is_made_up_is_not_believed"],
     },
     Mutation {
+        why: "a worker that is lost is not replaced",
+        change: Change::ReturnsOne("dunnage_workers::slot::rest::{{closure}}"),
+        noticed_by: &["flights::a_crash_costs_its_own_request_of_twenty_in_flight"],
+    },
+    Mutation {
         why: "lost workers are not counted",
         change: Change::ReturnsZero("dunnage_workers::losses::Losses::note"),
         noticed_by: &["flights::a_crash_costs_its_own_request_of_twenty_in_flight"],
@@ -207,6 +212,49 @@ const MUTATIONS: [Mutation; 36] = [
             "heads::heads_beyond_the_limits_are_refused_and_end_the_connection",
             "smuggling::ambiguous_requests_are_refused_and_nothing_is_smuggled",
         ],
+    },
+    Mutation {
+        why: "an answer may be taken however slowly",
+        change: Change::ReturnsZero("dunnage_server::http::connection::Connection::is_taken_too_slowly"),
+        noticed_by: &[
+            "slow::an_answer_that_is_taken_too_slowly_ends_its_connection_and_others_do_not",
+            "slow::an_answer_that_is_not_taken_ends_its_connection_and_holds_no_worker",
+        ],
+    },
+    Mutation {
+        why: "a compressed body is taken for what it is not",
+        change: Change::ReturnsZero("dunnage_server::submission::is_encoded"),
+        noticed_by: &["refusals::bodies_of_another_type_are_refused"],
+    },
+    Mutation {
+        why: "every job has the same id",
+        change: Change::ReturnsZero("dunnage_types::id::JobId::random"),
+        noticed_by: &["methods::ids_of_jobs_cannot_be_guessed"],
+    },
+    Mutation {
+        why: "nobody is told which methods there are",
+        change: Change::ReturnsZero("dunnage_server::http::target::is_about_server"),
+        noticed_by: &["methods::methods_that_a_path_does_not_take_are_refused_with_those_it_does"],
+    },
+    Mutation {
+        why: "it is tried without a pause to take connections for which there are no files",
+        change: Change::ReturnsOne("actix_server::accept::connection_error"),
+        noticed_by: &["connections::the_server_serves_on_when_no_more_files_can_be_opened"],
+    },
+    Mutation {
+        why: "a log that is not read grows without end",
+        change: Change::ReturnsOne("dunnage::logging::outlet::State::has_room"),
+        noticed_by: &["endings::a_server_whose_log_is_left_unread_goes_on_and_counts_what_is_lost"],
+    },
+    Mutation {
+        why: "nobody notices that the guard has ended",
+        change: Change::ReturnsZero("dunnage_workers::guard::Post::has_ended"),
+        noticed_by: &["remains::a_guard_that_ends_is_replaced_and_the_next_one_does_its_work"],
+    },
+    Mutation {
+        why: "files are for other users, too",
+        change: Change::ReturnsZero("dunnage::commands::serve::withheld"),
+        noticed_by: &["neighbours::another_user_reads_nothing_that_a_service_keeps_and_none_of_its_processes"],
     },
     Mutation {
         why: "a connection goes on behind a body that was not read",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dunnage_testing::census::{self, eventually};
 use dunnage_testing::language::{Language, in_both_languages};
-use dunnage_testing::service::{Service, signal};
+use dunnage_testing::service::{Service, is_guard, signal};
 use dunnage_testing::setup::{BUILT_BESIDE, Setup, built_dunnage};
 use serde_json::json;
 
@@ -14,6 +14,7 @@ in_both_languages!(
     what_a_script_has_started_ends_with_its_worker_wherever_it_went,
     what_a_script_has_started_ends_when_the_server_is_killed,
     what_a_script_has_started_ends_when_the_server_is_told_to,
+    a_guard_that_ends_is_replaced_and_the_next_one_does_its_work,
     orphans_that_end_are_reaped,
     orphans_are_reaped_by_a_server_that_is_process_1,
     temporary_files_go_with_their_worker,
@@ -58,6 +59,22 @@ fn what_a_script_has_started_ends_when_the_server_is_told_to(language: Language)
     let (status, log) = service.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!Path::new(&format!("/proc/{guard}")).exists(), "the guard ends with the server");
+}
+
+fn a_guard_that_ends_is_replaced_and_the_next_one_does_its_work(language: Language) {
+    let (setup, service, before) = started(language);
+    for _ in 0..2 {
+        let ended = service.guard();
+        signal(ended, "KILL");
+        let another = || census::children(service.pid()).into_iter().any(|child| child != ended && is_guard(child));
+        eventually("another one stands guard", PATIENCE, || another().then_some(()));
+        eventually("the one before is reaped", PATIENCE, || (zombies(service.pid()) == 0).then_some(()));
+    }
+    assert!(service.processes().len() >= before + STARTING.len(), "what the script has started goes on");
+    assert_eq!(service.metric("dunnage_loop_restarts_total", "loop=\"guard\""), 2.0);
+    assert_eq!(service.get("/healthz/live").status, 200);
+    service.output(&setup.body(json!({})));
+    service.kill(Duration::from_secs(2));
 }
 
 /// The children of a process that have ended and were not reaped.

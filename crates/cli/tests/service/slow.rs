@@ -21,6 +21,7 @@ in_both_languages!(
     heads_that_do_not_come_in_time_are_refused,
     bodies_that_do_not_come_in_time_are_refused,
     an_answer_that_is_not_taken_ends_its_connection_and_holds_no_worker,
+    an_answer_that_is_taken_too_slowly_ends_its_connection_and_others_do_not,
     slow_clients_do_not_disturb_others,
 );
 
@@ -109,6 +110,26 @@ fn an_answer_that_is_not_taken_ends_its_connection_and_holds_no_worker(language:
         (service.metric("dunnage_http_connections_cut_total", "stalled") == 1.0).then_some(())
     });
     eventually("its place is free", PATIENCE, || (service.metric("dunnage_http_connections", "") == 1.0).then_some(()));
+}
+
+/// The client takes something all the time, so that only its pace can be held against it.
+fn an_answer_that_is_taken_too_slowly_ends_its_connection_and_others_do_not(language: Language) {
+    const MEGABYTE: u64 = 1_000_000;
+    let setup = Setup::inline(language, "large", large_answer(language)).flags(&["--write-timeout", "2s"]);
+    let body = setup.body(json!({"count": 3_000_000})).to_string();
+    let length = body.len();
+    let post =
+        format!("POST /output {HEAD}Connection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+    let taken = |least: &str, megabytes_a_second: u64| {
+        let service = setup.start_with(&["--min-body-rate", least]);
+        let mut raw = Raw::connect(&service).sent(&post);
+        let taken = raw.take_slowly(megabytes_a_second * MEGABYTE / 20, Duration::from_millis(50));
+        (taken, service.metric("dunnage_http_connections_cut_total", "stalled"))
+    };
+    let (whole, cut) = taken("1MiB", 4);
+    assert!(whole > 36 * MEGABYTE && cut == 0.0, "{whole} bytes, {cut} were cut: it has waited for longer, but earned that");
+    let (part, cut) = taken("16MiB", 2);
+    assert!(part < whole && cut == 1.0, "{part} of {whole} bytes, {cut} were cut");
 }
 
 fn slow_clients_do_not_disturb_others(language: Language) {

@@ -7,11 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunnage_testing::census::eventually;
 use dunnage_testing::http::{Request, Response};
 use dunnage_testing::language::Language;
+use dunnage_testing::raw::Raw;
 use dunnage_testing::service::Service;
 use dunnage_testing::setup::{Setup, built_dunnage};
 use rustls::pki_types::pem::PemObject;
@@ -20,7 +21,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::access::{TRAIN, all_tokens};
+use crate::access::{METRICS, TRAIN, all_tokens};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -78,10 +79,15 @@ impl Authority {
 
 /// A service with the first certificate of a new authority, whose tokens are ours.
 fn encrypted() -> (Authority, Setup, Service) {
+    encrypted_with(&[])
+}
+
+/// The same with more flags.
+fn encrypted_with(more: &[&str]) -> (Authority, Setup, Service) {
     let authority = Authority::new();
     let (certificate, key) = authority.issue("server");
     let flags = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
-    let setup = Setup::new(Language::Lua, "calls").flags(&flags).environment("DUNNAGE_TOKENS", &all_tokens());
+    let setup = Setup::new(Language::Lua, "calls").flags(&flags).flags(more).environment("DUNNAGE_TOKENS", &all_tokens());
     let service = setup.launch();
     let ready = || (authority.send(&service, &Request::new("GET", "/healthz/ready")).status == 200).then_some(());
     eventually("the service is ready", PATIENCE, ready);
@@ -137,6 +143,42 @@ fn a_new_certificate_is_shown_to_new_connections_and_open_ones_go_on() {
     assert_eq!(second, CertificateDer::from_pem_file(authority.path("server.pem")).unwrap().to_vec());
     assert_eq!(ask_again(&mut open), 200);
     assert_eq!(open.conn.peer_certificates().unwrap()[0].to_vec(), first);
+}
+
+/// Connections whose handshake does not go on: they say nothing, or only how a handshake begins.
+fn silent(service: &Service, count: usize) -> Vec<Raw> {
+    (0..count).map(|number| Raw::connect(service).sent(&b"\x16\x03\x01\x02\x00\x01"[..number % 2 * 6])).collect()
+}
+
+#[test]
+fn handshakes_take_up_room_and_have_their_time() {
+    const HANDSHAKE: Duration = Duration::from_secs(6);
+    let (authority, _setup, service) = encrypted_with(&["--max-connections", "4", "--head-timeout", "6s"]);
+    let ask = |path: &str| authority.send(&service, &Request::new("GET", path).token(TRAIN));
+    let begin = Instant::now();
+    // A connection of ours may still be in their way, and one of theirs then has a moment only.
+    let mut crowd = silent(&service, 3);
+    eventually("they take up all the room", HANDSHAKE / 2, || {
+        crowd.extend(silent(&service, 1));
+        (ask("/jobs").status == 503).then_some(())
+    });
+    ask("/jobs").expect_problem(503, "too_many_connections");
+    assert_eq!(ask("/healthz/live").status, 200, "probes are answered");
+    assert!(begin.elapsed() < HANDSHAKE, "this took too long to say anything");
+    crowd.extend(silent(&service, 40));
+    let is_closed = |raw: &mut Raw| !raw.is_quiet(Duration::from_millis(1));
+    eventually("those for whom there is no room at all are closed", HANDSHAKE / 2, || {
+        crowd.iter_mut().any(is_closed).then_some(())
+    });
+    for raw in &mut crowd {
+        assert!(raw.answers(PATIENCE).is_empty(), "nothing is said in the clear");
+    }
+    assert!(begin.elapsed() >= HANDSHAKE, "they were given their time");
+    eventually("there is room again", PATIENCE, || (ask("/jobs").status == 200).then_some(()));
+    let metrics = authority.send(&service, &Request::new("GET", "/metrics").token(METRICS));
+    let cut = metrics.text().lines().find(|line| line.contains("cut_total") && line.contains("\"handshake\""));
+    let cut: f64 = cut.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("they are counted");
+    assert!(cut >= 4.0, "{cut}");
 }
 
 #[test]

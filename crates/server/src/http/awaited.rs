@@ -5,16 +5,16 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::exchange::Exchange;
+use super::pace::Pace;
 use crate::config::ConnectionConfig;
 
 /// A body that fails when it comes too slowly.
@@ -25,51 +25,33 @@ pub(crate) struct Awaited {
     payload: web::Payload,
     pace: Pace,
     /// Runs while the next part is awaited.
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    timer: Option<Pin<Box<Sleep>>>,
     /// How long the body says that it is.
     length: Option<u64>,
     exchange: Option<Rc<Exchange>>,
-}
-
-/// How long a body may still be awaited.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    grace: Duration,
-    bytes_per_sec: u64,
-    received: u64,
-    waited: Duration,
-}
-
-impl Pace {
-    fn left(&self) -> Duration {
-        let earned = Duration::from_secs(self.received / self.bytes_per_sec.max(1));
-        self.grace.saturating_add(earned).saturating_sub(self.waited)
-    }
 }
 
 impl Awaited {
     /// The body of a request.
     pub(crate) fn new(request: &HttpRequest, payload: web::Payload, limits: &ConnectionConfig) -> Self {
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
-        let pace = Pace { grace: limits.body_grace, bytes_per_sec: limits.min_body_rate, received: 0, waited: Duration::ZERO };
-        Self { payload, pace, waiting: None, length, exchange: request.conn_data::<Rc<Exchange>>().cloned() }
+        let pace = Pace::new(limits.body_grace, limits.min_body_rate);
+        Self { payload, pace, timer: None, length, exchange: request.conn_data::<Rc<Exchange>>().cloned() }
     }
 
     fn note(&mut self, part: Option<&Bytes>) {
-        if let Some((since, _)) = self.waiting.take() {
-            self.pace.waited += since.elapsed();
-        }
-        self.pace.received += part.map_or(0, |part| part.len() as u64);
+        self.timer = None;
+        self.pace.go_on(part.map_or(0, Bytes::len));
         // A form ends before its last bytes have been asked for.
-        let is_whole = part.is_none() || self.length == Some(self.pace.received);
+        let is_whole = part.is_none() || self.length == Some(self.pace.moved());
         if is_whole && let Some(exchange) = &self.exchange {
             exchange.body_was_read();
         }
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        let left = self.pace.left();
-        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
+        let (_, left) = self.pace.wait();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
         timer.as_mut().poll(cx).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))))
     }
 }
@@ -95,18 +77,5 @@ impl Stream for Awaited {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Pending => self.wait(cx),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_earn_time_and_waiting_takes_it() {
-        let pace = |received, waited| Pace { grace: Duration::from_secs(10), bytes_per_sec: 1024, received, waited };
-        assert_eq!(pace(0, Duration::ZERO).left(), Duration::from_secs(10));
-        assert_eq!(pace(4096, Duration::from_secs(5)).left(), Duration::from_secs(9));
-        assert_eq!(pace(4096, Duration::from_secs(20)).left(), Duration::ZERO);
     }
 }

@@ -13,6 +13,7 @@ use super::admission::Place;
 use super::ending::{Ending, LINGER, discard};
 use super::exchange::Exchange;
 use super::head::{BareLineFeed, HeadWatch};
+use super::pace::Pace;
 use super::refusal;
 use super::timer::Timer;
 use super::traffic::Cut;
@@ -23,7 +24,7 @@ use crate::problem::{Code, Problem};
 
 /// A stream that keeps the clocks of its connection, and the place that it takes up.
 ///
-/// The head of every request has to come in time, an answer has to be taken in time, and after the last answer the client has a
+/// The head of every request has to come in time, an answer has to be taken in time and not too slowly, and after the last answer the client has a
 /// moment to close. What the library answers by itself, when it cannot read a request, is answered in our words. On a connection where
 /// all goes well that costs a look at the line ends of each head, and nothing else.
 pub(super) struct Connection {
@@ -32,8 +33,8 @@ pub(super) struct Connection {
     app: Arc<App>,
     timer: Timer,
     head: HeadWatch,
-    /// Since when the client has taken nothing of what is to be written.
-    stalled: Option<Instant>,
+    /// How the client takes what is answered.
+    taking: Pace,
     /// Since when no request has been under way, and no head either, so far as that is known.
     quiet: Option<Instant>,
     /// Since when the last answer has been made.
@@ -46,13 +47,14 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes over what was opened then, and the place found for it.
     pub(super) fn new(transport: Transport, opened: Instant, exchange: Exchange, app: Arc<App>, place: Place) -> Self {
+        let taking = taking(&app.config.http.connections);
         Self {
             transport,
             exchange: Rc::new(exchange),
             app,
             timer: Timer::default(),
             head: HeadWatch::new(opened),
-            stalled: None,
+            taking,
             quiet: None,
             over: None,
             ending: None,
@@ -86,7 +88,7 @@ impl Connection {
     fn refuse(&mut self, problem: &Problem) {
         self.app.metrics.traffic().cut(Cut::Head);
         // In the middle of an answer that the client does not take, another one would be taken for its rest.
-        let answer = if self.stalled.is_some() { Vec::new() } else { refusal::answer(problem, &self.app) };
+        let answer = if self.taking.is_waiting() { Vec::new() } else { refusal::answer(problem, &self.app) };
         self.ending = Some(Ending::with(answer));
     }
 
@@ -135,13 +137,26 @@ impl Connection {
 
     /// What to do about bytes that the client does not take.
     fn stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let since = *self.stalled.get_or_insert_with(Instant::now);
-        if !self.timer.has_passed(since + self.limits().write_timeout, cx) {
+        if !self.is_taken_too_slowly(cx) {
             return Poll::Pending;
         }
         self.app.metrics.traffic().cut(Cut::Stalled);
         self.has_ended = true;
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Whether the client has taken nothing for too long, or too little all in all.
+    fn is_taken_too_slowly(&mut self, cx: &mut Context<'_>) -> bool {
+        let (since, left) = self.taking.wait();
+        self.timer.has_passed(since + left.min(self.limits().write_timeout), cx)
+    }
+
+    /// What one client's answers have used up of its time is not held against its next ones.
+    fn note_that_all_was_taken(&mut self) {
+        self.taking.go_on(0);
+        if self.exchange.is_idle() {
+            self.taking = taking(self.limits());
+        }
     }
 
     fn read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -168,6 +183,10 @@ impl Connection {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+fn taking(limits: &ConnectionConfig) -> Pace {
+    Pace::new(limits.write_timeout, limits.min_body_rate)
 }
 
 impl AsyncRead for Connection {
@@ -204,7 +223,7 @@ impl AsyncWrite for Connection {
         }
         match Pin::new(&mut this.transport).poll_write(cx, bytes)? {
             Poll::Ready(written) => {
-                this.stalled = None;
+                this.taking.go_on(written);
                 this.app.metrics.traffic().sent(written);
                 Poll::Ready(Ok(written))
             }
@@ -219,7 +238,7 @@ impl AsyncWrite for Connection {
         }
         match Pin::new(&mut this.transport).poll_flush(cx)? {
             Poll::Ready(()) => {
-                this.stalled = None;
+                this.note_that_all_was_taken();
                 this.begin_to_be_over(cx);
                 Poll::Ready(Ok(()))
             }

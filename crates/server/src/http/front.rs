@@ -122,7 +122,9 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>, app: &App) -> io
     stream.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Transport::Plain(stream)) };
     let patience = HANDSHAKE_PATIENCE.min(app.config.http.connections.head_timeout);
-    let stream = tokio::time::timeout(patience, tls.accept(stream)).await??;
+    // Apart, so that connections that are not encrypted, and those that have been, take up no room for it.
+    let accepted = Box::pin(tls.accept(stream));
+    let stream = tokio::time::timeout(patience, accepted).await??;
     Ok(Transport::Encrypted(Box::new(stream)))
 }
 

@@ -3,8 +3,8 @@
 //! [`listen`] puts the server together. Each connection passes [`front`], which asks [`mod@admission`] for room and does the handshake of
 //! TLS, and becomes a [`connection::Connection`], a stream that keeps the clocks. The HTTP library reads requests from it and calls
 //! [`exchange`], which tells the connection whose turn it is and hands the request to the routes. Refusals of what the library cannot
-//! read are written by [`refusal`], in our words. [`awaited`] keeps the time of bodies, [`target`] looks at what was asked for.
-//! `docs/http.md` is this for operators.
+//! read are written by [`refusal`], in our words. [`awaited`] keeps the time of bodies, [`pace`] knows how much is left, [`target`] looks
+//! at what was asked for. `docs/http.md` is this for operators.
 
 pub(crate) mod admission;
 pub(crate) mod awaited;
@@ -15,6 +15,7 @@ pub(crate) mod exchange;
 mod expectation;
 mod front;
 mod head;
+mod pace;
 mod refusal;
 pub(crate) mod target;
 mod timer;
@@ -34,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use self::admission::Admission;
 use crate::app::App;
 use crate::config::ConnectionConfig;
+use crate::threads;
 
 /// Requests in flight get so long to end when the server does, in seconds, beyond what `--timeout` allows them anyhow.
 const GRACE_SECS: u64 = 5;
@@ -60,6 +62,7 @@ pub(crate) fn listen(app: &web::Data<App>) -> io::Result<(Server, SocketAddr)> {
         TlsAcceptor::from(Arc::new(config))
     });
     let builder = Server::build()
+        .workers(threads::for_http(http))
         .backlog(BACKLOG)
         .max_concurrent_connections(WITHOUT_LIMIT)
         .shutdown_timeout(app.config.workers.timeout.as_secs() + GRACE_SECS)

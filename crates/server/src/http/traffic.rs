@@ -28,7 +28,7 @@ pub(crate) enum Cut {
     Handshake,
     /// The head of a request took too long, was too long, or could not be read.
     Head,
-    /// The client took nothing of its answer.
+    /// The client took nothing of its answer, or too little.
     Stalled,
 }
 

@@ -1,5 +1,7 @@
 //! `GET /metrics`, for Prometheus.
 
+use std::sync::atomic::Ordering;
+
 use actix_web::{HttpResponse, web};
 
 use crate::app::App;
@@ -18,6 +20,7 @@ pub(crate) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem
     app.metrics.traffic().take(&app.admission);
     app.metrics.take_files(&app.files);
     app.metrics.take_loops(&app.loops);
+    app.metrics.take_log(app.config.lost_log_lines.load(Ordering::Relaxed));
     app.metrics.set_event_streams(app.events.open_streams());
     let text = app.metrics.render(&app.pool.status(), backlog).map_err(|error| {
         tracing::error!(%error, "metrics cannot be rendered");

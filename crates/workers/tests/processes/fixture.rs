@@ -55,14 +55,14 @@ impl Site {
         let own = std::env::current_exe().unwrap();
         let program = own.ancestors().nth(2).unwrap().join("dunnage-fake");
         assert!(program.is_file(), "`{}` is missing; run `cargo build --workspace` first", program.display());
-        Runtime { program, arguments: vec![self.mark.clone().into()] }
+        Runtime { program, arguments: vec![self.mark.clone().into()], threads: 0 }
     }
 
     /// The same behind a shell that does something first. Ignored signals stay ignored, open descriptors open.
     pub(crate) fn runtime_after(&self, command: &str) -> Runtime {
         let Runtime { program, .. } = self.runtime();
         let line = format!("{command}; exec '{}' {}", program.display(), self.mark);
-        Runtime { program: "/bin/sh".into(), arguments: vec!["-c".into(), line.into()] }
+        Runtime { program: "/bin/sh".into(), arguments: vec!["-c".into(), line.into()], threads: 0 }
     }
 
     pub(crate) async fn start(&self, runtime: &Runtime, timeout: Duration) -> Result<Worker, StartError> {

@@ -12,7 +12,7 @@ use crate::fixture::{PATIENCE, Site, eventually, request, soon};
 async fn a_worker_finds_four_descriptors_and_no_more() {
     let inherited = rustix::io::dup(std::fs::File::open("/dev/null").unwrap()).unwrap();
     let site = Site::new();
-    let list = Runtime { program: "/bin/ls".into(), arguments: vec!["/proc/self/fd".into()] };
+    let list = Runtime { program: "/bin/ls".into(), arguments: vec!["/proc/self/fd".into()], threads: 0 };
     let Err(StartError::Lost { lost, .. }) = site.start(&list, PATIENCE).await else { panic!("`ls` is no runtime") };
     assert_eq!(lost.exit, Exit::Code(0));
     assert_eq!(site.host.lines(), ["0", "1", "2", "3", "4"], "the last one is the folder that `ls` reads");
@@ -35,7 +35,8 @@ async fn a_worker_outlives_the_last_handle_of_its_launcher() {
 #[tokio::test]
 async fn what_a_runtime_says_before_it_dies_is_told() {
     let site = Site::new();
-    let shell = Runtime { program: "/bin/sh".into(), arguments: vec!["-c".into(), "echo no interpreter >&2; exit 7".into()] };
+    let shell =
+        Runtime { program: "/bin/sh".into(), arguments: vec!["-c".into(), "echo no interpreter >&2; exit 7".into()], threads: 0 };
     let error = site.start(&shell, PATIENCE).await.unwrap_err();
     let StartError::Lost { lost, .. } = &error else { panic!("{error}") };
     assert_eq!((&lost.exit, lost.last_lines.as_slice()), (&Exit::Code(7), ["no interpreter".to_owned()].as_slice()));
@@ -45,7 +46,7 @@ async fn what_a_runtime_says_before_it_dies_is_told() {
 #[tokio::test]
 async fn a_program_that_is_not_there_is_told() {
     let site = Site::new();
-    let nothing = Runtime { program: "/nowhere/runtime".into(), arguments: Vec::new() };
+    let nothing = Runtime { program: "/nowhere/runtime".into(), arguments: Vec::new(), threads: 0 };
     let error = site.start(&nothing, PATIENCE).await.unwrap_err();
     assert_eq!(error.to_string(), "`/nowhere/runtime` cannot be started");
 }
