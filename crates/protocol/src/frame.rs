@@ -11,6 +11,7 @@
 
 use std::io::{self, Read};
 
+use bytes::buf::Writer;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The size of the fixed part in front of every frame.
@@ -53,6 +54,16 @@ impl Frame {
         Ok(())
     }
 
+    /// The only frame in `buffer`, which [`encode_with`] has written.
+    pub(crate) fn whole(mut buffer: BytesMut) -> Self {
+        let header_bytes = buffer.get_u32_le() as usize;
+        let _payload_bytes = buffer.get_u32_le();
+        let kind = buffer.get_u16_le();
+        let _reserved = buffer.get_u16_le();
+        let header = buffer.split_to(header_bytes).freeze();
+        Self { kind, header, payload: buffer.freeze() }
+    }
+
     /// The frame as it goes over the wire.
     ///
     /// # Errors
@@ -63,6 +74,45 @@ impl Frame {
         self.encode(&mut buffer)?;
         Ok(buffer.freeze())
     }
+}
+
+/// Appends a frame to `buffer`, whose header `write` writes where it belongs, so that it is not copied.
+///
+/// # Errors
+///
+/// What `write` returns, or [`FrameError::TooLong`]; `buffer` is then unchanged.
+pub(crate) fn encode_with<Error: From<FrameError>>(
+    buffer: &mut BytesMut,
+    kind: u16,
+    payload: &[u8],
+    write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let begin = buffer.len();
+    let written = write_frame(buffer, kind, payload, write);
+    if written.is_err() {
+        buffer.truncate(begin);
+    }
+    written
+}
+
+fn write_frame<Error: From<FrameError>>(
+    buffer: &mut BytesMut,
+    kind: u16,
+    payload: &[u8],
+    write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let begin = buffer.len();
+    let payload_length = checked_length("payload", payload.len(), MAX_PAYLOAD_BYTES)?;
+    // The header's length is put in once it is known.
+    buffer.put_u32_le(0);
+    buffer.put_u32_le(payload_length);
+    buffer.put_u16_le(kind);
+    buffer.put_u16_le(0);
+    write((&mut *buffer).writer())?;
+    let header_length = checked_length("header", buffer.len() - begin - PREFIX_BYTES, MAX_HEADER_BYTES)?;
+    buffer[begin..begin + 4].copy_from_slice(&header_length.to_le_bytes());
+    buffer.put_slice(payload);
+    Ok(())
 }
 
 /// Takes the first whole frame out of `buffer`, or `None` while it is incomplete. The lengths are checked as soon as they

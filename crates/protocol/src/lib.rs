@@ -9,9 +9,9 @@ mod wire;
 
 pub use frame::{Frame, FrameError, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, decode, read_frame};
 pub use message::{
-    Answer, Artifact, Ask, AskError, AskId, CallError, CallId, Cancel, Done, File, Functions, Hello, Item, Load, LoadFailed,
-    Loaded, LogMessage, Operation, Outcome, Output, Outputs, ProgressMessage, Reply, ReplyOutcome, Request, Role, Run, StateEntry,
-    ToServer, ToWorker, VectorLayout,
+    Answer, Artifact, Ask, AskError, AskId, CallError, CallId, Cancel, Done, File, Functions, GivenOutput, Hello, Item, Load,
+    LoadFailed, Loaded, LogMessage, Operation, Outcome, Output, Outputs, ProgressMessage, RETURNS, Reply, ReplyOutcome, Request,
+    Returned, Role, Run, StateEntry, ToServer, ToWorker, VectorLayout,
 };
 pub use wire::MessageError;
 

@@ -51,7 +51,12 @@ pub enum ToServer {
     Progress(ProgressMessage),
     /// A line for the log. Not answered.
     Log(LogMessage),
+    /// A call that was sent ahead and will not be begun.
+    Returned(Returned),
 }
+
+/// The capability of a runtime that hands calls back which wait behind one that drags on, so that calls can be sent ahead to it.
+pub const RETURNS: &str = "returns";
 
 /// Who the worker is and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +69,7 @@ pub struct Hello {
     pub version: String,
     /// The language and its version, such as `CPython 3.11.7`.
     pub language: String,
-    /// What the runtime can do beyond the minimum: `state`, `artifacts`, `cancel`. Unknown words are ignored.
+    /// What the runtime can do beyond the minimum: `state`, `artifacts`, `cancel`, [`RETURNS`]. Unknown words are ignored.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
@@ -159,10 +164,26 @@ pub struct File {
 pub struct Output {
     /// The call's number.
     pub call: CallId,
-    /// When the worker will be killed: seconds since 1970-01-01 UTC.
+    /// When the worker will be killed, if the call begins at once: seconds since 1970-01-01 UTC.
     pub deadline: Option<f64>,
+    /// How many seconds the call may take from when it begins. A call that was sent ahead begins later than it is sent.
+    #[serde(default)]
+    pub limit: Option<f64>,
     /// The requests, in no particular order. Never empty; more than one only for scripts with `output_batch`.
     pub requests: Vec<Request>,
+}
+
+/// An [`Output`] whose requests stay with their owner. Written like one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct GivenOutput<'a> {
+    /// As in [`Output`].
+    pub call: CallId,
+    /// As in [`Output`].
+    pub deadline: Option<f64>,
+    /// As in [`Output`].
+    pub limit: Option<f64>,
+    /// As in [`Output`].
+    pub requests: &'a [&'a Request],
 }
 
 /// One request for `output`.
@@ -396,6 +417,13 @@ pub struct AskError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {
     /// The call's number.
+    pub call: CallId,
+}
+
+/// A call that waits behind one that drags on. The worker has not begun it and never will: another may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// The call's number, that of an [`Output`].
     pub call: CallId,
 }
 

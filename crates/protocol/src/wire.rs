@@ -1,10 +1,11 @@
 //! Puts messages into frames and takes them out again.
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::message::{ToServer, ToWorker};
+use crate::frame::encode_with;
+use crate::message::{GivenOutput, ToServer, ToWorker};
 use crate::{Frame, FrameError};
 
 /// How deeply a header may be nested. Scripts' values may be nested to 100; the rest is for what is around them.
@@ -25,22 +26,34 @@ mod kind {
     pub(super) const ASK: u16 = 106;
     pub(super) const PROGRESS: u16 = 107;
     pub(super) const LOG: u16 = 108;
+    pub(super) const RETURNED: u16 = 109;
 }
 
 impl ToWorker {
+    /// Appends the message to `buffer`, in its frame.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::Encode`] if it cannot be packed, [`MessageError::Frame`] if it is too long; `buffer` is then unchanged.
+    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), MessageError> {
+        match self {
+            Self::Load(load) => pack(buffer, kind::LOAD, load, &[]),
+            Self::Output(output) => pack(buffer, kind::OUTPUT, output, &[]),
+            Self::Run(run) => pack(buffer, kind::RUN, run, &[]),
+            Self::Reply(reply) => pack(buffer, kind::REPLY, reply, &[]),
+            Self::Cancel(cancel) => pack(buffer, kind::CANCEL, cancel, &[]),
+        }
+    }
+
     /// Puts the message into its frame.
     ///
     /// # Errors
     ///
-    /// [`MessageError::Encode`] if it cannot be packed.
+    /// As [`ToWorker::encode`].
     pub fn to_frame(&self) -> Result<Frame, MessageError> {
-        match self {
-            Self::Load(load) => pack(kind::LOAD, load),
-            Self::Output(output) => pack(kind::OUTPUT, output),
-            Self::Run(run) => pack(kind::RUN, run),
-            Self::Reply(reply) => pack(kind::REPLY, reply),
-            Self::Cancel(cancel) => pack(kind::CANCEL, cancel),
-        }
+        let mut buffer = BytesMut::new();
+        self.encode(&mut buffer)?;
+        Ok(Frame::whole(buffer))
     }
 
     /// Takes the message out of its frame.
@@ -60,26 +73,46 @@ impl ToWorker {
     }
 }
 
+impl GivenOutput<'_> {
+    /// Appends the call to `buffer`, as [`ToWorker::Output`] in its frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`ToWorker::encode`].
+    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), MessageError> {
+        pack(buffer, kind::OUTPUT, self, &[])
+    }
+}
+
 impl ToServer {
+    /// Appends the message to `buffer`, in its frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`ToWorker::encode`].
+    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), MessageError> {
+        match self {
+            Self::Hello(hello) => pack(buffer, kind::HELLO, hello, &[]),
+            Self::Loaded(loaded) => pack(buffer, kind::LOADED, loaded, &[]),
+            Self::LoadFailed(failed) => pack(buffer, kind::LOAD_FAILED, failed, &[]),
+            Self::Outputs(outputs, payload) => pack(buffer, kind::OUTPUTS, outputs, payload),
+            Self::Done(done) => pack(buffer, kind::DONE, done, &[]),
+            Self::Ask(ask) => pack(buffer, kind::ASK, ask, &[]),
+            Self::Progress(progress) => pack(buffer, kind::PROGRESS, progress, &[]),
+            Self::Log(log) => pack(buffer, kind::LOG, log, &[]),
+            Self::Returned(returned) => pack(buffer, kind::RETURNED, returned, &[]),
+        }
+    }
+
     /// Puts the message into its frame.
     ///
     /// # Errors
     ///
-    /// [`MessageError::Encode`] if it cannot be packed.
+    /// As [`ToWorker::encode`].
     pub fn to_frame(&self) -> Result<Frame, MessageError> {
-        match self {
-            Self::Hello(hello) => pack(kind::HELLO, hello),
-            Self::Loaded(loaded) => pack(kind::LOADED, loaded),
-            Self::LoadFailed(failed) => pack(kind::LOAD_FAILED, failed),
-            Self::Outputs(outputs, payload) => {
-                let frame = pack(kind::OUTPUTS, outputs)?;
-                Ok(Frame { payload: payload.clone(), ..frame })
-            }
-            Self::Done(done) => pack(kind::DONE, done),
-            Self::Ask(ask) => pack(kind::ASK, ask),
-            Self::Progress(progress) => pack(kind::PROGRESS, progress),
-            Self::Log(log) => pack(kind::LOG, log),
-        }
+        let mut buffer = BytesMut::new();
+        self.encode(&mut buffer)?;
+        Ok(Frame::whole(buffer))
     }
 
     /// Takes the message out of its frame.
@@ -97,14 +130,14 @@ impl ToServer {
             kind::ASK => unpack(frame).map(Self::Ask),
             kind::PROGRESS => unpack(frame).map(Self::Progress),
             kind::LOG => unpack(frame).map(Self::Log),
+            kind::RETURNED => unpack(frame).map(Self::Returned),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
 }
 
-fn pack(kind: u16, message: &impl Serialize) -> Result<Frame, MessageError> {
-    let header = rmp_serde::to_vec_named(message)?;
-    Ok(Frame { kind, header: header.into(), payload: Bytes::new() })
+fn pack(buffer: &mut BytesMut, kind: u16, message: &impl Serialize, payload: &[u8]) -> Result<(), MessageError> {
+    encode_with(buffer, kind, payload, |mut writer| Ok(rmp_serde::encode::write_named(&mut writer, message)?))
 }
 
 fn unpack<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
@@ -138,6 +171,7 @@ pub enum MessageError {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use dunnage_types::{Array, Dtype, JobId, JobKind, JsonObject, LogLevel, StateValue, VectorType, WorkerId};
     use serde_json::{Value, json};
 
@@ -166,6 +200,7 @@ mod tests {
             ToWorker::Output(Output {
                 call: CallId(1),
                 deadline: Some(1.5),
+                limit: Some(30.0),
                 requests: vec![Request {
                     request_id: "r".into(),
                     files: files(),
@@ -232,11 +267,31 @@ mod tests {
             }),
             ToServer::Progress(ProgressMessage { call: CallId(2), fraction: Some(0.5), message: None, metrics: JsonObject::new() }),
             ToServer::Log(LogMessage { call: None, level: LogLevel::Warning, message: "odd".into() }),
+            ToServer::Returned(Returned { call: CallId(3) }),
         ];
         for message in messages {
             let frame = message.to_frame().unwrap();
             assert_eq!(ToServer::from_frame(&frame).unwrap(), message);
         }
+    }
+
+    #[test]
+    fn a_call_whose_requests_stay_with_their_owner_is_written_like_any_other() {
+        let request = Request { request_id: "r".into(), files: files(), params: object(json!({"a": 1})) };
+        let given = GivenOutput { call: CallId(9), deadline: Some(1.5), limit: Some(2.0), requests: &[&request, &request] };
+        let mut buffer = BytesMut::new();
+        given.encode(&mut buffer).unwrap();
+        let output =
+            Output { call: CallId(9), deadline: Some(1.5), limit: Some(2.0), requests: vec![request.clone(), request.clone()] };
+        assert_eq!(Frame::whole(buffer), ToWorker::Output(output).to_frame().unwrap());
+    }
+
+    #[test]
+    fn a_message_that_fits_no_frame_leaves_nothing_behind() {
+        let mut buffer = BytesMut::from(&b"before"[..]);
+        let done = ToServer::Done(Done { call: CallId(1), outcome: Outcome::Ok(json!("x".repeat(crate::MAX_HEADER_BYTES))) });
+        assert!(matches!(done.encode(&mut buffer), Err(MessageError::Frame(FrameError::TooLong { part: "header", .. }))));
+        assert_eq!(buffer, b"before"[..]);
     }
 
     #[test]

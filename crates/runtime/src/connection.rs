@@ -10,8 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use bytes::BytesMut;
-use dunnage_protocol::{AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, ToServer, ToWorker, read_frame};
+use dunnage_protocol::{
+    AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, Returned, ToServer, ToWorker, read_frame,
+};
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// Most messages fit into so many bytes.
+const SHORT_BYTES: usize = 2 << 10;
 
 /// A connection to the server. Several threads of a script may use it at once.
 #[derive(Debug)]
@@ -39,9 +44,8 @@ impl Connection {
 
     /// Sends one message whole.
     pub(crate) fn send(&self, message: &ToServer) -> Result<(), ConnectionError> {
-        let frame = message.to_frame()?;
-        let mut buffer = BytesMut::new();
-        frame.encode(&mut buffer).map_err(MessageError::from)?;
+        let mut buffer = BytesMut::with_capacity(SHORT_BYTES);
+        message.encode(&mut buffer)?;
         lock(&self.outgoing).write_all(&buffer)?;
         Ok(())
     }
@@ -57,6 +61,36 @@ impl Connection {
                 return Ok(None);
             }
         }
+    }
+
+    /// Whether calls have been read that have not been asked for.
+    pub(crate) fn has_more(&self) -> bool {
+        let incoming = lock(&self.incoming);
+        !incoming.calls.is_empty() || !incoming.reader.buffer().is_empty()
+    }
+
+    /// Hands back all calls for output that have come and were not asked for: from here on nobody can ask for them. Nothing happens
+    /// while somebody waits for a message.
+    pub(crate) fn hand_back(&self) -> Result<(), ConnectionError> {
+        let mut incoming = match self.incoming.try_lock() {
+            Ok(incoming) => incoming,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        while incoming.is_readable()? {
+            if !incoming.read_one()? {
+                return Err(ConnectionError::Closed);
+            }
+        }
+        let mut buffer = BytesMut::new();
+        for call in incoming.take_outputs() {
+            ToServer::Returned(Returned { call }).encode(&mut buffer)?;
+        }
+        drop(incoming);
+        if !buffer.is_empty() {
+            lock(&self.outgoing).write_all(&buffer)?;
+        }
+        Ok(())
     }
 
     /// Asks the server and waits for the answer.
@@ -113,6 +147,19 @@ impl Incoming {
             call => self.calls.push_back(call),
         }
         Ok(true)
+    }
+
+    /// Forgets the calls for output that have been put aside.
+    fn take_outputs(&mut self) -> Vec<CallId> {
+        let mut taken = Vec::new();
+        self.calls.retain(|message| match message {
+            ToWorker::Output(output) => {
+                taken.push(output.call);
+                false
+            }
+            _ => true,
+        });
+        taken
     }
 
     fn is_readable(&self) -> io::Result<bool> {

@@ -5,6 +5,7 @@
 //!
 //! With the feature `suite`, the module of that name states in code what every runtime must do.
 
+mod aside;
 mod backend;
 mod connection;
 mod host;

@@ -2,13 +2,15 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dunnage_protocol::{
     CallError, Done, Functions, Hello, Item, Load, LoadFailed, Loaded, MessageError, Outcome, Output, Outputs, PROTOCOL_VERSION,
-    Role, Run, ToServer, ToWorker,
+    RETURNS, Role, Run, ToServer, ToWorker,
 };
 
+use crate::aside::Aside;
 use crate::backend::{Answers, Backend};
 use crate::connection::{Connection, ConnectionError};
 use crate::host::Host;
@@ -25,9 +27,11 @@ pub fn serve(stream: UnixStream, backend: &mut impl Backend) -> Result<(), Worke
     worker.greet(backend)?;
     let Some(load) = worker.receive_load()? else { return Ok(()) };
     worker.load(backend, &load)?;
+    let mut aside = Aside::new(Arc::clone(&worker.connection));
     while let Some(message) = worker.connection.next_call()? {
+        aside.begin();
         match message {
-            ToWorker::Output(output) => worker.output(backend, &output)?,
+            ToWorker::Output(output) => worker.output(backend, &begun(output))?,
             ToWorker::Run(run) => worker.run(backend, &run)?,
             _ => return Err(WorkerError::OutOfOrder),
         }
@@ -48,7 +52,7 @@ impl Worker {
             runtime: identity.runtime,
             version: identity.version,
             language: identity.language,
-            capabilities: ["state", "artifacts", "cancel"].map(str::to_owned).to_vec(),
+            capabilities: ["state", "artifacts", "cancel", RETURNS].map(str::to_owned).to_vec(),
         }))
     }
 
@@ -131,6 +135,12 @@ impl Worker {
             other => other,
         }
     }
+}
+
+/// A call that begins now. One that was sent ahead has waited for its turn, which is not taken off its time.
+fn begun(output: Output) -> Output {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Output { deadline: output.limit.map(|limit| now + limit).or(output.deadline), ..output }
 }
 
 /// Why a worker ended before its server wanted it to.

@@ -52,6 +52,14 @@ pub(crate) struct Pending {
     pub(crate) respond: oneshot::Sender<Result<Answered, Failed>>,
 }
 
+/// A request that was taken out of the queue.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Its number in the queue, where it can be put back.
+    pub(crate) number: u64,
+    pub(crate) pending: Pending,
+}
+
 /// A worker's answer.
 #[derive(Debug)]
 pub(crate) struct Answered {
@@ -95,13 +103,15 @@ pub(crate) struct BatchLimits {
 ///
 /// Waiting ends when the workers' phase changes, so that no request which comes after that is answered by the wrong version.
 pub(crate) async fn gather(
-    first: Pending,
+    first: Taken,
     queue: &Queue<Work>,
     limits: BatchLimits,
     phases: &mut watch::Receiver<Phase>,
-) -> Vec<Pending> {
-    let mut batch = Vec::with_capacity(1);
-    keep_wanted(first, &mut batch);
+) -> Vec<Taken> {
+    let mut batch: Vec<_> = wanted(first).into_iter().collect();
+    if limits.max_batch == 1 {
+        return batch;
+    }
     let patience = Instant::now() + limits.max_wait;
     let current = phases.clone();
     let fits = |work: &Work| is_output(work) && *current.borrow() == Phase::Serving;
@@ -116,23 +126,24 @@ pub(crate) async fn gather(
             }
         };
         match next {
-            Some(Work::Output(next)) => keep_wanted(next, &mut batch),
+            Some((number, Work::Output(pending))) => batch.extend(wanted(Taken { number, pending })),
             _ => break,
         }
     }
     batch
 }
 
-fn is_output(work: &Work) -> bool {
+pub(crate) fn is_output(work: &Work) -> bool {
     matches!(work, Work::Output(_))
 }
 
-fn keep_wanted(pending: Pending, batch: &mut Vec<Pending>) {
-    if pending.is_wanted() {
-        batch.push(pending);
-    } else {
-        pending.expire();
+/// The request, unless nobody waits for it any more.
+pub(crate) fn wanted(taken: Taken) -> Option<Taken> {
+    if taken.pending.is_wanted() {
+        return Some(taken);
     }
+    taken.pending.expire();
+    None
 }
 
 #[cfg(test)]
@@ -154,8 +165,8 @@ mod tests {
         watch::Sender::new(Phase::Serving).subscribe()
     }
 
-    fn names(batch: &[Pending]) -> Vec<&str> {
-        batch.iter().map(|pending| pending.request.request_id.as_str()).collect()
+    fn names(batch: &[Taken]) -> Vec<&str> {
+        batch.iter().map(|taken| taken.pending.request.request_id.as_str()).collect()
     }
 
     #[tokio::test]
@@ -168,7 +179,7 @@ mod tests {
             waiting.push(response);
         }
         let (first, _response) = pending("a", Duration::from_secs(9));
-        assert_eq!(names(&gather(first, &queue, LIMITS, &mut serving()).await), ["a", "b", "c"]);
+        assert_eq!(names(&gather(Taken { number: 0, pending: first }, &queue, LIMITS, &mut serving()).await), ["a", "b", "c"]);
         assert_eq!(queue.len(), 1);
     }
 
@@ -178,7 +189,7 @@ mod tests {
         let (late, late_response) = pending("late", Duration::ZERO);
         let (gone, _) = pending("gone", Duration::from_secs(9));
         assert!(queue.push(Work::Output(gone)).is_ok());
-        assert!(gather(late, &queue, LIMITS, &mut serving()).await.is_empty());
+        assert!(gather(Taken { number: 0, pending: late }, &queue, LIMITS, &mut serving()).await.is_empty());
         assert!(matches!(late_response.await, Ok(Err(Failed::DeadlinePassed))));
     }
 
@@ -189,7 +200,7 @@ mod tests {
         let (first, _response) = pending("a", Duration::from_secs(99));
         let limits = BatchLimits { max_wait: Duration::from_secs(60), ..LIMITS };
         let mut phases = phase.subscribe();
-        let gathering = gather(first, &queue, limits, &mut phases);
+        let gathering = gather(Taken { number: 0, pending: first }, &queue, limits, &mut phases);
         let begin = Instant::now();
         let (batch, ()) = tokio::join!(gathering, async { _ = phase.send_replace(Phase::Standby) });
         assert_eq!((names(&batch), begin.elapsed()), (vec!["a"], Duration::ZERO));
@@ -201,7 +212,7 @@ mod tests {
         let (first, _response) = pending("a", Duration::from_secs(9));
         let begin = Instant::now();
         let limits = BatchLimits { max_wait: Duration::from_millis(20), ..LIMITS };
-        assert_eq!(names(&gather(first, &queue, limits, &mut serving()).await), ["a"]);
+        assert_eq!(names(&gather(Taken { number: 0, pending: first }, &queue, limits, &mut serving()).await), ["a"]);
         assert_eq!(begin.elapsed(), Duration::from_millis(20));
     }
 }

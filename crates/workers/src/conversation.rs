@@ -52,6 +52,26 @@ pub(crate) enum Asker {
     Nobody,
 }
 
+/// Why nothing more will be heard of a worker.
+#[derive(Debug)]
+pub(crate) enum Silence {
+    /// Its process has ended.
+    Ended,
+    /// It has left its connection, perhaps with something unread.
+    Closed,
+    /// It has said what makes no sense.
+    Broken(Exit),
+}
+
+impl From<Broken> for Silence {
+    fn from(error: Broken) -> Self {
+        match error {
+            Broken::Io(_) => Self::Closed,
+            Broken::Frame(_) | Broken::Message(_) => Self::Broken(Exit::Protocol(error.to_string())),
+        }
+    }
+}
+
 impl Asker {
     fn owns(self, call: Option<CallId>) -> bool {
         match self {
@@ -96,23 +116,52 @@ impl Channel {
                     Some(signal) => self.process.iter().for_each(|process| process.signal(signal)),
                     None => return Err(Some(Exit::Interrupted)),
                 },
-                message = self.connection.turn() => match message {
-                    Ok(Some(message)) => {
+                heard = self.hear(terms.host) => match heard {
+                    Ok(message) => {
                         if let Some(answer) = self.absorb(message, &terms).await? {
                             return Ok(answer);
                         }
                     }
-                    Ok(None) => return Err(self.closed().await),
-                    Err(error) => return Err(self.broken(error).await),
+                    Err(silence) => return Err(self.explain(silence).await),
                 },
-                lines = self.lines.next() => lines.into_iter().for_each(|line| terms.host.line(line)),
-                () = ended(self.process.as_ref()) => return Err(None),
             }
         }
     }
 
-    /// Deals with a message that is no answer, and returns one that is.
-    async fn absorb(&mut self, message: ToServer, terms: &Terms<'_>) -> Result<Option<ToServer>, Option<Exit>> {
+    /// Waits for the worker's next message, writes meanwhile what it is to be told, and passes on what it prints. May be dropped and
+    /// called again without losing anything.
+    pub(crate) async fn hear(&mut self, host: &dyn Host) -> Result<ToServer, Silence> {
+        loop {
+            // In this order: what a worker has said before it ended counts.
+            tokio::select! {
+                biased;
+                message = self.connection.turn() => return match message {
+                    Ok(Some(message)) => Ok(message),
+                    Ok(None) => Err(Silence::Closed),
+                    Err(error) => Err(error.into()),
+                },
+                lines = self.lines.next() => lines.into_iter().for_each(|line| host.line(line)),
+                () = ended(self.process.as_ref()) => return Err(Silence::Ended),
+            }
+        }
+    }
+
+    /// A message that has been read already, if there is one.
+    pub(crate) fn heard(&mut self) -> Result<Option<ToServer>, Silence> {
+        self.connection.next().map_err(Silence::from)
+    }
+
+    /// How a worker is to be ended that has nothing more to say; `None` when it ends by itself.
+    pub(crate) async fn explain(&self, silence: Silence) -> Option<Exit> {
+        match silence {
+            Silence::Ended => None,
+            Silence::Closed => self.closed().await,
+            Silence::Broken(exit) => Some(exit),
+        }
+    }
+
+    /// Deals with a message that is no answer, and returns one that is. Must not be dropped halfway: a question would be lost.
+    pub(crate) async fn absorb(&mut self, message: ToServer, terms: &Terms<'_>) -> Result<Option<ToServer>, Option<Exit>> {
         match message {
             ToServer::Ask(Ask { ask, call, operation }) => {
                 let outcome = if terms.asker.owns(call) {
@@ -143,14 +192,6 @@ impl Channel {
             answer => return Ok(Some(answer)),
         }
         Ok(None)
-    }
-
-    /// The connection is of no further use. Where it failed, the worker has left it, perhaps with something unread.
-    async fn broken(&self, error: Broken) -> Option<Exit> {
-        match error {
-            Broken::Io(_) => self.closed().await,
-            Broken::Frame(_) | Broken::Message(_) => Some(Exit::Protocol(error.to_string())),
-        }
     }
 
     /// The worker has closed its connection: it should end now.

@@ -1,6 +1,6 @@
 //! Starts, feeds, watches and ends worker processes.
 //!
-//! A [`Worker`] is one child process that has loaded the script and takes one call at a time. A [`Pool`] keeps a number of them
+//! A [`Worker`] is one child process that has loaded the script and runs one call at a time. A [`Pool`] keeps a number of them
 //! ready for `/output`, replaces those that die, and swaps all of them for another version without losing a request.
 //! What a script asks of the server while it runs is answered by a [`Host`].
 
@@ -34,6 +34,7 @@ mod said;
 mod scratch;
 mod shared;
 mod shared_memory;
+mod shift;
 mod slot;
 mod successor;
 mod sys;

@@ -1,11 +1,14 @@
 //! What a worker prints, cut into lines.
 
 use std::collections::VecDeque;
-use std::future::pending;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use dunnage_types::{LogLevel, LogSource};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
@@ -39,10 +42,11 @@ impl Lines {
 
     /// Waits for lines; for ever once both pipes are closed. May be dropped and called again without losing any.
     pub(crate) async fn next(&mut self) -> Vec<Line> {
-        tokio::select! {
-            () = self.stdout.readable() => {}
-            () = self.stderr.readable() => {}
-        }
+        poll_fn(|context| match (self.stdout.poll_readable(context), self.stderr.poll_readable(context)) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
         // To wait for a pipe that always has more is not to wait: without this, deadlines, requests and whatever else is on
         // this thread would have to wait instead, for as long as somebody prints.
         tokio::task::yield_now().await;
@@ -103,11 +107,12 @@ impl Stream {
         Ok(Self { pipe: Some(Receiver::from_owned_fd(pipe)?), source, partial: Vec::new() })
     }
 
-    async fn readable(&self) {
-        match &self.pipe {
-            // An error shows up again, and is dealt with, in `read`.
-            Some(pipe) => drop(pipe.readable().await),
-            None => pending().await,
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.pipe {
+            // To read nothing takes as long as until there is something, and registers nothing that has to be taken back. An error
+            // shows up again, and is dealt with, in `read`.
+            Some(pipe) => Pin::new(pipe).poll_read(context, &mut ReadBuf::new(&mut [])).map(drop),
+            None => Poll::Pending,
         }
     }
 

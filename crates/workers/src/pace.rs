@@ -8,6 +8,15 @@ use tokio::time::Instant;
 /// How much the newest call counts beside all before it. The last twenty or so decide.
 const WEIGHT: f64 = 0.1;
 
+/// So much of a recent call's time is forgotten with each newer one, where the longest counts.
+const FADING: f64 = 0.05;
+/// Behind a running call others wait for so long at most before they begin, if calls take as long as they do lately.
+const AHEAD: f64 = 1e-3;
+/// Where a recent call has taken longer than this, none is sent ahead: one that waits behind such a call could go to another worker.
+const CALM: f64 = 20e-3;
+/// So many calls are sent ahead at most.
+const MOST_AHEAD: usize = 32;
+
 /// The calls that run and the smoothed time of those that were answered.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -27,9 +36,11 @@ struct Known {
     call_secs: f64,
     /// Less than that of a call where requests are answered together.
     request_secs: f64,
+    /// About as much as the longest of the recent ones has taken.
+    longest_secs: f64,
 }
 
-/// A call that runs. Dropping it without [`Call::answered`] leaves the pace as it was: how long a lost call would have taken is unknown.
+/// A worker's call that runs; once it is answered, the next one. Dropping it without [`Call::answered`] leaves the pace as it was: how long a lost call would have taken is unknown.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
     pace: &'a Pace,
@@ -68,12 +79,19 @@ impl Pace {
     /// What a request can expect that comes `now`, behind `queued` others, where there are so many workers.
     pub(crate) fn forecast(&self, queued: usize, workers: usize, now: Instant) -> Forecast {
         let state = self.lock();
-        let known = state.known.unwrap_or(Known { call_secs: 0.0, request_secs: 0.0 });
+        let known = state.known.unwrap_or(Known { call_secs: 0.0, request_secs: 0.0, longest_secs: 0.0 });
         let queue_secs = as_float(queued) * known.request_secs / as_float(workers.max(1));
         let call = Duration::from_secs_f64(known.call_secs);
         let are_all_busy = state.running.len() >= workers;
         let busy = state.running.iter().map(|(_, begin)| left(now.saturating_duration_since(*begin), call)).min();
         Forecast { queue: Duration::from_secs_f64(queue_secs), busy: busy.filter(|_| are_all_busy).unwrap_or_default(), call }
+    }
+
+    /// How many more calls a worker may be sent that has been `given` some, of which the first has run for so long. None where nothing is
+    /// known, where calls are slow, and where this one has taken longer than the others: they should find another worker.
+    pub(crate) fn ahead(&self, given: usize, age: Duration) -> usize {
+        let known = self.lock().known;
+        known.map_or(0, |known| known.ahead(age)).saturating_sub(given.saturating_sub(1))
     }
 
     /// No code that could panic runs under the lock.
@@ -83,12 +101,26 @@ impl Pace {
 }
 
 impl Call<'_> {
-    /// Notes that the call has answered so many requests.
-    pub(crate) fn answered(self, requests: usize, now: Instant) {
+    /// Notes that the call has answered so many requests, and that the worker goes on with the next one.
+    pub(crate) fn answered(&mut self, requests: usize, now: Instant) {
         let call_secs = now.saturating_duration_since(self.begin).as_secs_f64();
-        let newest = Known { call_secs, request_secs: call_secs / as_float(requests.max(1)) };
+        let newest = Known { call_secs, request_secs: call_secs / as_float(requests.max(1)), longest_secs: call_secs };
+        self.begin = now;
         let mut state = self.pace.lock();
         state.known = Some(state.known.map_or(newest, |known| known.smoothed(newest)));
+        if let Some((_, begin)) = state.running.iter_mut().find(|(number, _)| *number == self.number) {
+            *begin = now;
+        }
+    }
+
+    /// How long it has run.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begin)
+    }
+
+    /// When it began.
+    pub(crate) fn begin(&self) -> Instant {
+        self.begin
     }
 }
 
@@ -101,7 +133,21 @@ impl Drop for Call<'_> {
 impl Known {
     fn smoothed(self, newest: Self) -> Self {
         let smooth = |before: f64, now: f64| before + WEIGHT * (now - before);
-        Self { call_secs: smooth(self.call_secs, newest.call_secs), request_secs: smooth(self.request_secs, newest.request_secs) }
+        Self {
+            call_secs: smooth(self.call_secs, newest.call_secs),
+            request_secs: smooth(self.request_secs, newest.request_secs),
+            longest_secs: newest.call_secs.max(self.longest_secs * (1.0 - FADING)),
+        }
+    }
+
+    /// How many calls may wait behind one that has run for so long.
+    fn ahead(self, age: Duration) -> usize {
+        let left = AHEAD - self.call_secs.max(age.as_secs_f64());
+        if left < 0.0 || self.longest_secs > CALM {
+            return 0;
+        }
+        // The first of them begins when the running one ends; each further one takes up its part of what is left.
+        1 + (1..MOST_AHEAD).take_while(|further| as_float(*further) * self.call_secs <= left).count()
     }
 }
 
@@ -167,5 +213,30 @@ mod tests {
         assert_eq!(pace.forecast(0, 1, begin + ms(400)).busy, ms(400));
         drop(first);
         assert_eq!(pace.forecast(0, 1, begin + ms(400)), Forecast { queue: ms(0), busy: ms(0), call: ms(20) });
+    }
+
+    #[test]
+    fn as_many_calls_are_sent_ahead_as_begin_soon() {
+        let ahead = |micros: u64, given, age: u64| {
+            let now = Instant::now();
+            let pace = Pace::default();
+            pace.begin(now).answered(1, now + Duration::from_micros(micros));
+            pace.ahead(given, Duration::from_micros(age))
+        };
+        assert_eq!(Pace::default().ahead(1, ms(0)), 0, "nothing is known yet");
+        assert_eq!((ahead(10, 1, 0), ahead(10, 33, 0)), (MOST_AHEAD, 0));
+        assert_eq!((ahead(200, 1, 0), ahead(200, 3, 0), ahead(200, 6, 0)), (5, 3, 0));
+        assert_eq!((ahead(900, 1, 0), ahead(1100, 1, 0)), (1, 0), "slow calls are taken one by one");
+        assert_eq!((ahead(200, 1, 700), ahead(200, 1, 1100)), (2, 0), "nothing is sent behind a call that drags on");
+    }
+
+    #[test]
+    fn nothing_is_sent_ahead_where_some_calls_take_long() {
+        let now = Instant::now();
+        let pace = after_calls(&[(0, 1), (0, 1), (30, 1)], now);
+        (0..7).for_each(|_| pace.begin(now).answered(1, now));
+        assert_eq!(pace.ahead(1, ms(0)), 0);
+        (0..20).for_each(|_| pace.begin(now).answered(1, now));
+        assert!(pace.ahead(1, ms(0)) > 0, "that was long ago");
     }
 }

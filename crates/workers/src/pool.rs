@@ -265,17 +265,24 @@ impl Pool {
     /// Lets every worker finish what it has and end. Requests that wait are refused.
     pub async fn stop(&self) {
         self.shared.serving().enter(Phase::Retired);
-        for work in self.shared.queue.drain() {
-            // A client that has gone does not hear it; a job's end is noticed by its dropped sender.
-            if let Work::Output(pending) = work {
-                let _ = pending.respond.send(Err(Failed::ShuttingDown));
-            }
-        }
+        self.refuse_for_good();
         let mut slots = self.shared.slots.lock().await;
         // From now on one that fails is not started again.
         slots.iter().for_each(Looping::tell_to_end);
         for slot in &mut *slots {
             slot.ended().await;
+        }
+        // What a worker was lost with that was the last one.
+        self.refuse_for_good();
+    }
+
+    /// Tells all who wait that the server is about to end.
+    fn refuse_for_good(&self) {
+        for work in self.shared.queue.drain() {
+            // A client that has gone does not hear it; a job's end is noticed by its dropped sender.
+            if let Work::Output(pending) = work {
+                let _ = pending.respond.send(Err(Failed::ShuttingDown));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! One child process: noticed when it ends, killed with everything it started, and reaped.
 
+use std::future::poll_fn;
 use std::io;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
@@ -67,10 +68,10 @@ impl Process {
     }
 
     /// Waits until the child has ended. It is not reaped yet, so that its process group can still be named safely. May be
-    /// dropped and called again.
+    /// dropped and called again; only whoever has called last is told.
     pub(crate) async fn ended(&self) {
         // An error would mean that the descriptor is none, which `new` has ruled out.
-        let _ = self.pidfd.readable().await;
+        let _ = poll_fn(|context| self.pidfd.poll_read_ready(context).map_ok(drop)).await;
     }
 
     /// Waits for the child to end by itself, for so long; whether it did.

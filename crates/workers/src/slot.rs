@@ -1,4 +1,4 @@
-//! A slot keeps one serving worker alive: starts it, feeds it, and replaces it when it dies or has had its day.
+//! A slot keeps one serving worker alive: starts it, has it work, and starts another when it dies.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +9,10 @@ use dunnage_protocol::{Load, Role};
 use dunnage_types::WorkerId;
 use tokio::sync::watch;
 
-use crate::batch::{self, BatchLimits, Work};
-use crate::calls;
-use crate::exit::Lost;
 use crate::generation::{Generation, Phase, Unavailable};
 use crate::shared::Shared;
+use crate::shift::{Ended, Shift};
 use crate::successor::Succession;
-use crate::wear::Wear;
 use crate::worker::{StartError, Worker};
 
 /// The wait before the first new start after a failure; doubled with each further one.
@@ -25,9 +22,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest wait after the loss of a worker that had loaded the script: the request it had is to blame, and others wait.
 const LONGEST_BACKOFF_ONCE_LOADED: Duration = Duration::from_secs(1);
 /// How long a worker may take to end, whatever has to be done to it.
-const END_LIMIT: Duration = Duration::from_secs(30);
-/// How often a slot gives a sign of life while its worker has nothing to do.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(30);
 /// How often the script is looked at while it cannot be loaded: it may have been mended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -60,13 +55,13 @@ impl Slot {
             match started {
                 Ok(worker) => {
                     let ready = Arc::clone(&self.generation).worker_loaded(worker.started().functions);
-                    let mut answered = 0;
-                    let lost = self.serve(worker, &mut answered).await;
+                    let shift = Shift::new(&self.shared, &self.generation, &mut self.succession, &self.beat, worker);
+                    let Ended { lost, has_answered } = shift.work(&mut self.phases).await;
                     drop(ready);
                     let Some(lost) = lost else { return };
                     self.generation.note_loss(&lost);
                     self.shared.note_loss(&lost);
-                    self.failures = if answered > 0 { 1 } else { self.failures + 1 };
+                    self.failures = if has_answered { 1 } else { self.failures + 1 };
                     if !self.succession.is_under_way() {
                         self.beat.within(LONGEST_BACKOFF_ONCE_LOADED);
                         rest(backoff(self.failures, LONGEST_BACKOFF_ONCE_LOADED), &mut self.phases).await;
@@ -109,87 +104,10 @@ impl Slot {
             () = retired(&mut self.phases) => None,
         }
     }
-
-    /// Feeds a worker, and whichever replaces it, until one is lost, or (`None`) until the generation is retired.
-    async fn serve(&mut self, mut worker: Worker, answered: &mut u64) -> Option<Lost> {
-        let mut wear = Wear::new(self.shared.settings.recycling);
-        loop {
-            self.beat.within(BEAT_EVERY);
-            let phase = *self.phases.borrow_and_update();
-            if phase == Phase::Retired {
-                worker.stop().await;
-                return None;
-            }
-            tokio::select! {
-                biased;
-                changed = self.phases.changed() => {
-                    if changed.is_err() {
-                        worker.stop().await;
-                        return None;
-                    }
-                }
-                exit = worker.idle() => return Some(worker.bury(exit).await),
-                successor = self.succession.ready(), if self.succession.is_under_way() => {
-                    if let Some(successor) = self.accept(successor) {
-                        self.succession.let_go(std::mem::replace(&mut worker, successor));
-                        wear = Wear::new(self.shared.settings.recycling);
-                    }
-                }
-                work = self.shared.queue.pop(|| self.generation.is_serving()), if phase == Phase::Serving => {
-                    if let Err(lost) = self.work(&mut worker, &mut wear, work).await {
-                        return Some(lost);
-                    }
-                    *answered += 1;
-                    self.replace_if_worn_out(&worker, &mut wear);
-                }
-                () = tokio::time::sleep(BEAT_EVERY) => {}
-            }
-        }
-    }
-
-    async fn work(&mut self, worker: &mut Worker, wear: &mut Wear, work: Work) -> Result<(), Lost> {
-        let settings = &self.shared.settings;
-        let limit = match &work {
-            Work::Output(_) => settings.max_wait.saturating_add(settings.timeout),
-            Work::Job(job) => job.timeout.saturating_add(job.cancel_grace),
-        };
-        self.beat.within(limit.saturating_add(END_LIMIT));
-        match work {
-            Work::Output(first) => {
-                let max_batch = if worker.started().functions.output_batch { settings.max_batch } else { 1 };
-                let limits = BatchLimits { max_batch, max_wait: settings.max_wait };
-                let batch = batch::gather(first, &self.shared.queue, limits, &mut self.phases).await;
-                calls::answer(&self.shared, &self.generation, worker, wear, batch).await
-            }
-            Work::Job(job) => calls::run_job(worker, wear, *job).await,
-        }
-    }
-
-    /// Has another worker loaded when this one has had its day and no other worker is being replaced; it goes on until then.
-    fn replace_if_worn_out(&mut self, worker: &Worker, wear: &mut Wear) {
-        if !self.succession.is_due() {
-            return;
-        }
-        let Some(worn_out) = wear.judge(worker.pid()) else { return };
-        // Whoever is worn out asks again after its next call.
-        let Ok(turn) = Arc::clone(&self.shared.replacements).try_acquire_owned() else { return };
-        tracing::info!(pid = worker.pid(), reason = %worn_out, "a serving worker is being replaced");
-        self.succession.begin(turn, start(Arc::clone(&self.shared), Arc::clone(&self.generation)));
-    }
-
-    fn accept(&mut self, successor: Result<Worker, StartError>) -> Option<Worker> {
-        match successor {
-            Ok(worker) => Some(worker),
-            Err(error) => {
-                self.shared.note_failed_start(&error);
-                self.succession.postpone();
-                None
-            }
-        }
-    }
 }
 
-async fn start(shared: Arc<Shared>, generation: Arc<Generation>) -> Result<Worker, StartError> {
+/// Starts a worker of the generation.
+pub(crate) async fn start(shared: Arc<Shared>, generation: Arc<Generation>) -> Result<Worker, StartError> {
     let settings = &shared.settings;
     let load = Load {
         service: settings.service.clone(),

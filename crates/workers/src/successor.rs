@@ -1,5 +1,7 @@
 //! The worker that is loaded while the one it will replace goes on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -18,6 +20,8 @@ pub(crate) struct Succession {
     /// Only one worker of the pool is replaced at a time: the others answer, and the machine need not hold all of them twice.
     turn: Option<OwnedSemaphorePermit>,
     not_before: Option<Instant>,
+    /// Set when the replacement is loaded, or cannot be.
+    loaded: Arc<AtomicBool>,
     ending: JoinSet<()>,
 }
 
@@ -32,13 +36,24 @@ impl Succession {
         !self.starting.is_empty()
     }
 
+    /// Whether [`Succession::ready`] has something to say at once. Costs next to nothing.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.is_under_way() && self.loaded.load(Ordering::Acquire)
+    }
+
     pub(crate) fn begin(
         &mut self,
         turn: OwnedSemaphorePermit,
         start: impl Future<Output = Result<Worker, StartError>> + Send + 'static,
     ) {
         self.turn = Some(turn);
-        self.starting.spawn(start);
+        self.loaded = Arc::default();
+        let loaded = Arc::clone(&self.loaded);
+        self.starting.spawn(async move {
+            let started = start.await;
+            loaded.store(true, Ordering::Release);
+            started
+        });
     }
 
     /// The replacement; for ever if there is none. May be dropped and called again.

@@ -1,4 +1,4 @@
-//! One worker: a child process that has loaded the script and takes one call at a time.
+//! One worker: a child process that has loaded the script and runs one call at a time, in the order in which they come.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dunnage_protocol::{
-    CallError, CallId, Done, Functions, Hello, Load, Outcome, Output, Outputs, PROTOCOL_VERSION, Request, Run, ToServer, ToWorker,
+    CallError, CallId, Done, Functions, GivenOutput, Hello, Load, Outcome, Outputs, PROTOCOL_VERSION, RETURNS, Request, Run,
+    ToServer, ToWorker,
 };
 use dunnage_types::Vector;
 use tokio::sync::watch;
@@ -29,8 +30,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A worker that has loaded the script. Dropping it kills the process and whatever it started.
 pub struct Worker {
-    channel: Channel,
+    pub(crate) channel: Channel,
     started: Started,
+    hands_back: bool,
 }
 
 /// What a worker said of itself while it started.
@@ -74,6 +76,11 @@ impl Worker {
         &self.started
     }
 
+    /// Whether it hands back what waits behind a call that drags on.
+    pub(crate) fn hands_back(&self) -> bool {
+        self.hands_back
+    }
+
     /// The process's number, for logs.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
@@ -108,19 +115,29 @@ impl Worker {
         deadline: Instant,
         host: &dyn Host,
     ) -> Result<Vec<Result<Vector<Bytes>, CallError>>, Lost> {
-        let call = next_call();
         let count = requests.len();
-        let message = ToWorker::Output(Output { call, deadline: Some(unix_seconds(deadline)), requests });
-        let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: None };
-        let answer = match self.channel.call(&message, terms).await {
-            Ok(ToServer::Outputs(outputs, payload)) if answers(&outputs, call, count) => vectors(outputs, payload),
-            Ok(message) => Err(unexpected(&message)),
-            Err(end) => return Err(self.channel.lose(end, host).await),
+        let call = match self.give(&requests.iter().collect::<Vec<_>>(), deadline) {
+            Ok(call) => call,
+            Err(exit) => return Err(self.channel.lose(Some(exit), host).await),
         };
-        match answer.and_then(refuse_poisoned) {
-            Ok(vectors) => Ok(vectors),
-            Err(exit) => Err(self.channel.lose(Some(exit), host).await),
+        let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: None };
+        match self.channel.converse(terms).await {
+            Ok(message) => match read_answer(message, call, count) {
+                Ok(vectors) => Ok(vectors),
+                Err(exit) => Err(self.channel.lose(Some(exit), host).await),
+            },
+            Err(end) => Err(self.channel.lose(end, host).await),
         }
+    }
+
+    /// Has the script answer a batch of requests when it has answered those before; what it says is heard over the channel, which
+    /// also does the sending. The error is why the call cannot be sent.
+    pub(crate) fn give(&mut self, requests: &[&Request], deadline: Instant) -> Result<CallId, Exit> {
+        let call = next_call();
+        let limit = seconds_until(deadline);
+        let output = GivenOutput { call, deadline: Some(unix_seconds(limit)), limit: Some(limit), requests };
+        self.channel.connection.enqueue_output(output).map_err(|error| Exit::Protocol(error.to_string()))?;
+        Ok(call)
     }
 
     /// Has the script run one attempt at a job. Everything the attempt printed has reached `host` when this returns.
@@ -141,7 +158,7 @@ impl Worker {
         // A wish that was there before the call began counts too.
         interrupt.mark_changed();
         let call = next_call();
-        let message = ToWorker::Run(Run { call, deadline: Some(unix_seconds(deadline)), ..run });
+        let message = ToWorker::Run(Run { call, deadline: Some(unix_seconds(seconds_until(deadline))), ..run });
         let terms = Terms { host, asker: Asker::Call(call), deadline: Some(deadline), interrupt: Some((interrupt, cancel_grace)) };
         match self.channel.call(&message, terms).await {
             Ok(ToServer::Done(Done { call: done, outcome })) if done == call => {
@@ -190,12 +207,14 @@ impl Worker {
             lines: Lines::new(stdout.into(), stderr.into()).map_err(cannot_start)?,
             host,
         };
-        Ok(Self { channel, started: Started { hello, functions: Functions::default(), load_time: Duration::ZERO } })
+        let started = Started { hello, functions: Functions::default(), load_time: Duration::ZERO };
+        Ok(Self { channel, started, hands_back: false })
     }
 
     async fn greet(&mut self, deadline: Instant) -> Result<(), StartError> {
         match self.answer_to(None, deadline).await? {
             ToServer::Hello(hello) if hello.protocol == PROTOCOL_VERSION => {
+                self.hands_back = hello.capabilities.iter().any(|word| word == RETURNS);
                 self.started.hello = hello;
                 Ok(())
             }
@@ -243,6 +262,16 @@ fn next_call() -> CallId {
     CallId(rand::random_range(1..1 << 53))
 }
 
+/// The vectors in the answer to so many requests of this call. The error is how a worker is to be ended that has sent something else.
+pub(crate) fn read_answer(message: ToServer, call: CallId, count: usize) -> Result<Vec<Result<Vector<Bytes>, CallError>>, Exit> {
+    match message {
+        ToServer::Outputs(outputs, payload) if answers(&outputs, call, count) => {
+            vectors(outputs, payload).and_then(refuse_poisoned)
+        }
+        message => Err(unexpected(&message)),
+    }
+}
+
 /// Whether these are the answers to so many requests of this call, and no others.
 fn answers(outputs: &Outputs, call: CallId, count: usize) -> bool {
     outputs.call == call && outputs.items.len() == count
@@ -262,10 +291,13 @@ fn poisoned(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// An instant as seconds since 1970, as scripts see their deadline.
-fn unix_seconds(instant: Instant) -> f64 {
-    let left = instant.saturating_duration_since(Instant::now());
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64() + left.as_secs_f64()
+fn seconds_until(instant: Instant) -> f64 {
+    instant.saturating_duration_since(Instant::now()).as_secs_f64()
+}
+
+/// The time in so many seconds, in seconds since 1970, as scripts see their deadline.
+fn unix_seconds(left: f64) -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64() + left
 }
 
 /// Why a worker could not be started.

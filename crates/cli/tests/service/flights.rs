@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 in_both_languages!(
     a_crash_costs_its_own_request_of_twenty_in_flight,
     a_crash_costs_its_own_batch_and_no_other,
+    a_crash_costs_nothing_that_was_sent_ahead,
+    a_hung_call_costs_nothing_that_was_sent_ahead,
     answers_around_the_deadline_reach_those_who_asked,
     a_told_end_answers_what_is_in_flight_and_hands_jobs_back,
     a_killed_server_can_be_started_on_its_port_at_once,
@@ -119,6 +121,36 @@ fn a_crash_costs_its_own_batch_and_no_other(language: Language) {
             }
         }
     });
+}
+
+/// Sends many requests at once that take no time, and one that goes wrong, early or late. It alone fails, with `status` and `code`.
+fn one_of_many_fails(setup: &Setup, service: &Service, wrong: &Value, (status, code): (u16, &str), places: &[u32]) {
+    let file = setup.file("walk.csv", "1");
+    let hurry: Vec<_> = (0..200).map(|number| output(&file, &json!({"number": number}))).collect();
+    let hurried: Vec<_> = (0..).zip(at_once(service, &hurry)).collect();
+    assert_eq!(own_answers(&hurried, &[]), 200);
+    for &bad in places {
+        let params = |number: u32| if number == bad { wrong.clone() } else { json!({"number": number}) };
+        let requests: Vec<_> = (0..500).map(|number| output(&file, &params(number))).collect();
+        let answers: Vec<_> = (0..).zip(at_once(service, &requests)).collect();
+        answers[bad as usize].1.expect_problem(status, code);
+        assert_eq!(own_answers(&answers, &[status]), 499, "only one request is lost");
+    }
+}
+
+fn a_crash_costs_nothing_that_was_sent_ahead(language: Language) {
+    let setup = Setup::new(language, "behaviours").flags(&["--workers", "1", "--max-queue-wait", "0s"]);
+    let service = setup.start();
+    for case in ["segfault", "hard_exit"] {
+        one_of_many_fails(&setup, &service, &json!({"case": case}), (502, "worker_crashed"), &[1, 100, 250]);
+    }
+}
+
+fn a_hung_call_costs_nothing_that_was_sent_ahead(language: Language) {
+    let setup = Setup::new(language, "behaviours").flags(&["--workers", "2", "--timeout", "12s", "--max-queue-wait", "0s"]);
+    let service = setup.start();
+    let hangs = json!({"number": 0, "seconds": 60});
+    one_of_many_fails(&setup, &service, &hangs, (504, "deadline_exceeded"), &[100]);
 }
 
 fn answers_around_the_deadline_reach_those_who_asked(language: Language) {

@@ -156,6 +156,7 @@ impl Fake {
                 println!("{}", params.get("text").and_then(Value::as_str).unwrap_or_default());
                 std::thread::sleep(Duration::from_secs(60));
             }
+            "print" => println!("{}", params.get("x").cloned().unwrap_or_default()),
             "hang" => hang(),
             "sleep" => {
                 println!("sleeping");

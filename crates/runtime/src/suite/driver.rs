@@ -144,7 +144,7 @@ impl Driver {
     pub fn output(&mut self, requests: Vec<Request>) -> Vec<Result<Vec<f64>, CallError>> {
         let call = self.next_call();
         let count = requests.len();
-        self.send(&ToWorker::Output(Output { call, deadline: None, requests }));
+        self.send(&ToWorker::Output(Output { call, deadline: None, limit: None, requests }));
         match self.receive_answer() {
             ToServer::Outputs(outputs, payload) => {
                 assert_eq!(outputs.call, call, "the worker answers the call it was given");

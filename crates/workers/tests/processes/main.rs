@@ -2,6 +2,7 @@
 
 mod fixture;
 
+mod ahead;
 mod endings;
 mod misbehaviour;
 mod pools;
