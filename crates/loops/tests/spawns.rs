@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const KNOWN: [(&str, usize, &str); 23] = [
     ("cli/src/client/interrupt.rs", 1, "a client's thread, which waits for Ctrl-C and ends the process"),
     ("cli/src/commands/serve.rs", 1, "waits for signals, and ends the process"),
+    ("cli/src/logging/outlet.rs", 1, "writes the log; if it ends, what is left out is counted"),
     ("files/src/cache/flight.rs", 1, "one download; who waits for it is told if it breaks off"),
     ("files/src/cache/trouble.rs", 1, "goes on only while the disk fails, which readiness tells"),
     ("files/src/s3/upload.rs", 1, "takes one upload back"),

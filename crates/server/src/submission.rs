@@ -12,6 +12,7 @@ use dunnage_store::Idempotency;
 use dunnage_types::{FileAddress, JobKind, JsonObject};
 use futures_util::StreamExt;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::error::Category;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -23,6 +24,8 @@ use crate::problem::{Code, Problem};
 
 /// The longest `Key` and `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 255;
+/// How deeply `Params` may be nested, itself included: as deeply as runtimes need to read.
+const MAX_PARAMS_DEPTH: usize = 100;
 /// The longest text field of a form, in bytes; as long as a JSON body may be by default.
 const MAX_FIELD_BYTES: usize = 1 << 20;
 
@@ -122,7 +125,11 @@ impl Submission {
     ///
     /// A [`Problem`] if the key is unusable.
     pub(crate) fn idempotency(&self, request: &HttpRequest, kind: JobKind) -> Result<Option<Idempotency>, Problem> {
-        let Some(key) = request.headers().get("idempotency-key") else { return Ok(None) };
+        let mut keys = request.headers().get_all("idempotency-key");
+        let Some(key) = keys.next() else { return Ok(None) };
+        if keys.next().is_some() {
+            return Err(Problem::new(Code::RequestInvalid, "the request has `Idempotency-Key` twice"));
+        }
         let invalid = || Problem::new(Code::RequestInvalid, "`Idempotency-Key` wants 1 to 255 visible ASCII characters");
         let key = key.to_str().map_err(|_| invalid())?;
         if !is_key(key) {
@@ -199,7 +206,20 @@ impl Submission {
         if self.key.as_deref().is_some_and(|key| !is_key(key)) {
             return Err(Problem::new(Code::RequestInvalid, "`Key` wants 1 to 255 visible ASCII characters"));
         }
+        // A worker is not given what its runtime need not be able to read.
+        if !self.params.values().all(|value| nests_at_most(value, MAX_PARAMS_DEPTH - 1)) {
+            return Err(Problem::new(Code::BodyMalformed, format!("`Params` may be nested {MAX_PARAMS_DEPTH} deep")));
+        }
         Ok(self)
+    }
+}
+
+fn nests_at_most(value: &Value, depth: usize) -> bool {
+    let inside = |value| nests_at_most(value, depth - 1);
+    match value {
+        Value::Array(values) => depth > 0 && values.iter().all(inside),
+        Value::Object(fields) => depth > 0 && fields.values().all(inside),
+        _ => true,
     }
 }
 
@@ -443,9 +463,10 @@ mod tests {
     fn nesting_is_bounded_and_takes_little_of_a_stack() {
         // A thread of the HTTP library has 2 MiB.
         let small = std::thread::Builder::new().stack_size(256 << 10);
-        let verdicts = small.spawn(|| [124, 125, 126, 127, 128, 500_000].map(|depth| code(nested(depth).as_bytes()))).unwrap();
+        let verdicts =
+            small.spawn(|| [98, 99, 100, 125, 126, 127, 128, 500_000].map(|depth| code(nested(depth).as_bytes()))).unwrap();
         let (fine, deep) = ("accepted", "body_malformed");
-        assert_eq!(verdicts.join().unwrap(), [fine, fine, deep, deep, deep, deep]);
+        assert_eq!(verdicts.join().unwrap(), [fine, fine, deep, deep, deep, deep, deep, deep]);
     }
 
     #[test]

@@ -31,6 +31,14 @@ pub trait Jobs: Send + Sync {
     /// the oldest unfinished one is handed out. A claim whose answer was lost ends with its lease.
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError>;
 
+    /// Hands out jobs for one worker, of which all but one have to wait for their turn in the hands of the replica.
+    ///
+    /// They are those that [`Jobs::claim`] would hand out, in its order, up to the first that may not be claimed ahead: training, or a
+    /// job that has been claimed before, or one that has a single attempt. Such a job is handed out by itself, and only to a worker that
+    /// is idle. So the others are not held up behind it, it meets what was committed before, and whatever becomes of the replica, a
+    /// job loses at most one of several attempts without having been run.
+    async fn claim_ahead(&self, replica: ReplicaId, ahead: Ahead, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError>;
+
     /// Up to `limit` of the jobs that [`Jobs::claim`] would hand out next, in its order, without claiming them: due, and first of their
     /// keys. For whoever wants to make something ready for them.
     ///
@@ -167,6 +175,15 @@ pub struct Terms {
     pub limit: Duration,
 }
 
+/// How many jobs a worker can do with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// At most so many, together with the one that runs at once.
+    pub limit: u32,
+    /// Whether the worker has nothing to do and nothing that waits for it.
+    pub is_idle: bool,
+}
+
 /// A job and the right to finish it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClaimedJob {
@@ -174,6 +191,16 @@ pub struct ClaimedJob {
     pub job: Job,
     /// The right to finish it.
     pub lease: Lease,
+    /// The version that was active at the claim: no older than any that was active when the job was committed.
+    pub active: Option<Version>,
+}
+
+impl ClaimedJob {
+    /// Whether the job may be claimed ahead, and others behind it; see [`Jobs::claim_ahead`].
+    #[must_use]
+    pub fn can_wait(&self) -> bool {
+        self.job.kind == JobKind::Input && self.lease.number == 1 && self.job.max_attempts > 1
+    }
 }
 
 /// The answer to a renewal.

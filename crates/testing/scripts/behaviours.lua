@@ -90,6 +90,10 @@ local cases = {
       write_all(1, megabyte)
     end
   end,
+  -- Short lines without end, from a process that goes on when the call has ended.
+  chatter = function()
+    os.execute("while :; do echo; done &")
+  end,
   bytes = function()
     for _ = 1, 16 do
       write_all(1, string.rep(every_byte(), 16))

@@ -65,6 +65,11 @@ def flood():
         os.write(1, b"x" * (1 << 20))
 
 
+def chatter():
+    """Short lines without end, from a process that goes on when the call has ended."""
+    subprocess.Popen(["/bin/sh", "-c", "while :; do echo; done"])
+
+
 def print_bytes():
     for _ in range(16):
         os.write(1, bytes(range(256)) * 16)
@@ -122,6 +127,7 @@ CASES = {
     "orphans": leave_orphans,
     "thread": leave_thread,
     "flood": flood,
+    "chatter": chatter,
     "bytes": print_bytes,
     "closed": close_output,
     "unplug": lambda: os.closerange(3, 1000),

@@ -8,6 +8,9 @@ use crate::host::Line;
 /// So much may be printed at once, and so much a second beyond that; what exceeds it is left out.
 const MAX_BURST_BYTES: usize = 16 << 20;
 const MAX_BYTES_A_SECOND: usize = 1 << 20;
+/// What a line costs beyond its text: about what its record has in the log. Without that a few bytes a line, over and over,
+/// would fill the log many times as fast, and keep the server busy with nothing else.
+const RECORD_BYTES: usize = 128;
 
 /// How much a worker may still print: what it prints goes into logs and databases.
 #[derive(Debug)]
@@ -27,12 +30,12 @@ impl Allowance {
         self.earn(now);
         let mut admitted = Vec::with_capacity(lines.len());
         for line in lines {
-            let size = line.message.len() + 1;
-            if !self.covers(size) {
-                self.left_out += size;
+            let cost = line.message.len() + RECORD_BYTES;
+            if !self.covers(cost) {
+                self.left_out += line.message.len() + 1;
                 continue;
             }
-            self.bytes = self.bytes.saturating_sub(size);
+            self.bytes = self.bytes.saturating_sub(cost);
             admitted.extend(self.tell_left_out());
             admitted.push(line);
         }
@@ -55,9 +58,14 @@ impl Allowance {
     /// Says how much was left out, if anything was since this was said last.
     pub(crate) fn tell_left_out(&mut self) -> Option<Line> {
         let bytes = std::mem::take(&mut self.left_out);
-        let message = || format!("[{bytes} bytes left out: a worker may print {MAX_BYTES_A_SECOND} bytes a second]");
-        (bytes > 0).then(|| Line { source: LogSource::Server, level: LogLevel::Warning, message: message() })
+        (bytes > 0).then(|| Line { source: LogSource::Server, level: LogLevel::Warning, message: told(bytes) })
     }
+}
+
+fn told(bytes: usize) -> String {
+    format!(
+        "[{bytes} bytes left out: a worker may print {MAX_BYTES_A_SECOND} bytes a second, and {RECORD_BYTES} less for each line]"
+    )
 }
 
 #[cfg(test)]
@@ -72,15 +80,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_cut_and_the_cut_is_told() {
         let mut allowance = Allowance::new(Instant::now());
-        let flood = |lines| (0..lines).map(|_| printed(MAX_LINE_BYTES - 1)).collect::<Vec<_>>();
+        let flood = |lines| (0..lines).map(|_| printed(MAX_LINE_BYTES - RECORD_BYTES)).collect::<Vec<_>>();
         let burst = MAX_BURST_BYTES / MAX_LINE_BYTES;
         assert_eq!(allowance.admit(flood(burst + 3), Instant::now()).len(), burst);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let after = allowance.admit(flood(1), Instant::now());
-        let told = format!("[{} bytes left out: a worker may print {MAX_BYTES_A_SECOND} bytes a second]", 3 * MAX_LINE_BYTES);
+        let told = told(3 * (MAX_LINE_BYTES - RECORD_BYTES + 1));
         assert_eq!((after.len(), after[0].message.as_str(), after[0].source), (2, told.as_str(), LogSource::Server));
         let a_second = MAX_BYTES_A_SECOND / MAX_LINE_BYTES;
         let admitted = 1 + allowance.admit(flood(2 * a_second), Instant::now()).len();
         assert!((a_second - 1..=a_second).contains(&admitted), "{admitted} of {a_second}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_short_lines_are_cut_by_what_their_records_take() {
+        let mut allowance = Allowance::new(Instant::now());
+        let lines = (0..MAX_BURST_BYTES / 8).map(|_| printed(0)).collect::<Vec<_>>();
+        let admitted = allowance.admit(lines, Instant::now()).len();
+        assert_eq!(admitted, MAX_BURST_BYTES / RECORD_BYTES);
     }
 }

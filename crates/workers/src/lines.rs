@@ -47,6 +47,9 @@ impl Lines {
             _ => Poll::Ready(()),
         })
         .await;
+        // To wait for a pipe that always has more is not to wait: without this, deadlines, requests and whatever else is on
+        // this thread would have to wait instead, for as long as somebody prints.
+        tokio::task::yield_now().await;
         self.take(MAX_LINE_BYTES)
     }
 
@@ -214,6 +217,22 @@ mod tests {
         stderr.write_all("é".repeat(MAX_LINE_BYTES / 2 - 1).as_bytes()).unwrap();
         lines.drain();
         assert_eq!(lines.recent()[0].len(), KEPT_LINE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn who_prints_without_end_keeps_nobody_waiting() {
+        let (mut stdout, _stderr, mut lines) = pair();
+        stdout.write_all(&b"\n".repeat(4 * MAX_LINE_BYTES)).unwrap();
+        assert!(!lines.next().await.is_empty());
+        let other = tokio::spawn(async {});
+        assert!(!lines.next().await.is_empty());
+        assert!(other.is_finished(), "the other task has had its turn");
+        tokio::select! {
+            biased;
+            lines = lines.next() => panic!("{} lines came before a deadline that had passed", lines.len()),
+            () = std::future::ready(()) => {}
+        }
+        assert!(!lines.next().await.is_empty(), "nothing is lost");
     }
 
     #[tokio::test]

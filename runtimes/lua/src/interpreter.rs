@@ -7,6 +7,10 @@ use crate::call;
 use crate::sys;
 use crate::value::{self, ArrayFunctions, Bytes};
 
+/// So much of an error's text, and of its traceback, is passed on, as by `dunnage-python`.
+const MAX_MESSAGE: usize = 2_000;
+const MAX_TRACEBACK: usize = 16_000;
+
 /// A Lua state, ready for a script.
 #[derive(Debug)]
 pub(crate) struct Interpreter {
@@ -98,6 +102,7 @@ impl Interpreter {
         };
         let traceback = text("traceback")?.filter(|traceback| !traceback.is_empty());
         let code = text("code")?.unwrap_or_default();
+        let (message, traceback) = (shortened(message, MAX_MESSAGE), traceback.map(|text| shortened(text, MAX_TRACEBACK)));
         Ok(CallError { code, message, traceback, retry_after: description.get("retry_after")? })
     }
 
@@ -123,6 +128,15 @@ fn native(lua: &Lua) -> mlua::Result<Table> {
     native.set("null", lua.null())?;
     native.set("array_metatable", lua.array_metatable())?;
     Ok(native)
+}
+
+/// As much of a text as is told of it: one without end would not fit into a frame.
+fn shortened(mut text: String, max_bytes: usize) -> String {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes));
+        text.push('…');
+    }
+    text
 }
 
 /// For a failure outside of the script's own functions, where mostly memory can be lacking.

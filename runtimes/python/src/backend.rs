@@ -53,6 +53,7 @@ impl Backend for PythonBackend {
     fn load(&mut self, load: &Load, host: &Host) -> Result<Functions, CallError> {
         Python::attach(|py| {
             let loaded = self.load_script(py, load, &host.loading());
+            end_forked_copy();
             self.functions = loaded.map_err(|error| self.describe(py, &error, true))?;
             Ok(self.functions)
         })

@@ -99,6 +99,18 @@ class Contexts(unittest.TestCase):
         with Worker(script).load() as worker:
             self.assertEqual(worker.run(), 160)
 
+    def test_a_process_forked_while_the_script_is_loaded_ends_where_it_comes_back(self) -> None:
+        script = """
+            import os
+
+            child = os.fork()
+
+            def train(files, ctx):
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        """
+        with Worker(script).load() as worker:
+            self.assertEqual(worker.run("train"), 1)
+
     def test_a_process_that_the_script_forked_cannot_speak_for_the_worker(self) -> None:
         script = """
             import logging, os

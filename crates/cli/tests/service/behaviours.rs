@@ -20,6 +20,7 @@ in_both_languages!(
     a_worker_that_has_lost_its_device_is_replaced_before_the_next_request,
     every_answer_is_its_own_while_workers_crash_and_hang,
     a_flood_of_output_is_cut,
+    short_lines_without_end_keep_nobody_waiting,
     answers_too_many_reach_no_other_request,
 );
 
@@ -243,4 +244,23 @@ fn a_flood_of_output_is_cut(language: Language) {
     assert!(bytes < 40 << 20, "{bytes} bytes were logged of 100 MiB");
     let cut = |line: &Value| line["message"].as_str().is_some_and(|message| message.contains("bytes left out"));
     assert!(logged.iter().any(cut), "the cut is told");
+}
+
+fn short_lines_without_end_keep_nobody_waiting(language: Language) {
+    let setup = setup(language);
+    let service = setup.start();
+    let server = service.pid();
+    assert_eq!(service.output(&setup.body(json!({"case": "chatter", "number": 5}))), [5.0]);
+    // For longer than what may be printed at once lasts.
+    let begun = Instant::now();
+    for number in (1..).take_while(|_| begun.elapsed() < Duration::from_secs(5)) {
+        answers(&service, &setup, number);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let problem = service.post("/output", &setup.body(json!({"case": "deaf"})));
+    problem.expect_problem(504, "deadline_exceeded");
+    answers(&service, &setup, 7);
+    assert_eq!(service.pid(), server);
+    let bytes: usize = service.log().iter().map(String::len).sum();
+    assert!(bytes < 80 << 20, "{bytes} bytes were logged of lines without end");
 }

@@ -26,7 +26,7 @@ in_both_languages!(
 /// Loops of a server by itself, and the function of each.
 const LOOPS: [(&str, &str); 12] = [
     ("prefetcher", "dunnage_server::jobs::ahead::fetch_ahead::{{closure}}"),
-    ("job-slot", "dunnage_server::jobs::slot::{{closure}}"),
+    ("job-slot", "dunnage_server::jobs::slot::slot::{{closure}}"),
     ("rescuer", "dunnage_server::jobs::rescue::{{closure}}"),
     ("pruner", "dunnage_server::jobs::prune::{{closure}}"),
     ("orphan-retractor", "dunnage_server::jobs::retract_orphans::{{closure}}"),
@@ -172,7 +172,7 @@ fn a_job_whose_attempt_panics_is_tried_again_and_others_go_on(language: Language
     assert_eq!(well["attempt"], 1);
     let ended = service.ended(&broken);
     assert_eq!((&ended["state"], &ended["attempt"]), (&json!("error"), &json!(2)), "{ended}");
-    assert_eq!(counted(&service, "dunnage_loop_restarts_total{loop=\"job-slot\""), 2.0);
+    assert_eq!(counted(&service, "dunnage_loop_restarts_total{loop=\"attempt\""), 2.0);
     assert_eq!(counted(&service, "dunnage_panics_total"), 2.0);
     assert_eq!(service.done("/input", &setup.body(json!({"case": "count"})))["attempt"], 1);
     require_panic_in_log(&service);

@@ -7,6 +7,7 @@ mod listener;
 mod loops;
 
 mod access;
+mod ahead;
 mod api;
 mod artifacts;
 mod behaviours;

@@ -214,6 +214,22 @@ fn a_page_whose_name_leads_here_does_not_pass_for_one_of_ours() {
 }
 
 #[test]
+fn params_nested_as_deeply_as_they_may_harm_no_worker() {
+    for language in [Language::Python, Language::Lua] {
+        let setup = Setup::new(language, "calls");
+        let service = setup.start();
+        let workers = service.workers();
+        let nested = |depth: usize| (1..depth).fold(json!({}), |inner, _| json!({"a": inner}));
+        service.post("/output", &setup.body(nested(100))).expect(200);
+        service.post("/output", &setup.body(nested(101))).expect_problem(400, "body_malformed");
+        let form = |depth| post("/output").form(&[("a", "x")], &[("Params", &nested(depth).to_string())]);
+        service.send(&form(100)).expect(200);
+        service.send(&form(101)).expect_problem(400, "body_malformed");
+        assert_eq!(service.workers(), workers, "none was lost");
+    }
+}
+
+#[test]
 fn key_and_idempotency_key_must_be_usable() {
     let setup = Setup::new(Language::Python, "calls");
     let service = setup.start();
@@ -229,6 +245,8 @@ fn key_and_idempotency_key_must_be_usable() {
         let request = post("/input").json(&setup.body(json!({}))).header("Idempotency-Key", key);
         service.send(&request).expect_problem(422, "request_invalid");
     }
+    let twice = post("/input").json(&setup.body(json!({}))).header("Idempotency-Key", "a").header("Idempotency-Key", "b");
+    service.send(&twice).expect_problem(422, "request_invalid");
     assert_eq!(service.get("/jobs").expect(200)["jobs"], json!([]));
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_files::FileError;
+use dunnage_files::{FileError, ReadyFile};
 use dunnage_loops::Beat;
 use dunnage_protocol::{CallError, CallId, Outcome, Run};
 use dunnage_store::{ClaimedJob, Finish, Lease, StoreError, backoff};
-use dunnage_types::{Job, JobError, JobKind, JobState, LogLevel, LogSource};
+use dunnage_types::{FileAddress, Job, JobError, JobKind, JobState, LogLevel, LogSource};
 use dunnage_workers::{Exit, Host, Interrupt, Line, Lost};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -17,7 +17,8 @@ use super::host::JobHost;
 use super::keeper;
 use super::persistence::{Settlement, persist};
 use super::recorder::Recorder;
-use super::runner::{Ran, Runner};
+use super::runner::Ran;
+use super::station::{PATIENCE, Place};
 use crate::app::App;
 use crate::artifacts::UploadError;
 use crate::file_problem;
@@ -47,38 +48,42 @@ enum Ending {
     Superseded,
 }
 
-/// Runs one attempt, which was asked for at `asked`, and records its end.
+/// Runs one attempt, which was asked for at `asked`, when it is its turn at `place`, and records its end.
 ///
-/// # Errors
-///
-/// What went wrong outside of the job: no worker can be started, or the database does not answer. The job has been handed
-/// back, or will be rescued; wait before claiming another.
-pub(crate) async fn run(
-    app: &Arc<App>,
-    runner: &mut Runner,
-    claimed: ClaimedJob,
-    asked: Instant,
-    beat: &Beat,
-) -> Result<(), String> {
-    let ClaimedJob { job, lease } = claimed;
-    if app.is_stopping() {
-        return release(app, lease, Duration::ZERO).await;
+/// What goes wrong outside of the job is told to the station: no worker can be started, or the database does not answer. The job has
+/// been handed back then, or will be rescued.
+pub(super) async fn run(app: Arc<App>, place: Place, claimed: ClaimedJob, asked: Instant, beat: Beat) {
+    let station = Arc::clone(place.station());
+    let ended = if app.is_stopping() {
+        release(&app, claimed.lease, Duration::ZERO, None).await
+    } else {
+        follow(&app, place, claimed, asked, &beat).await
+    };
+    match ended {
+        Ok(()) => station.succeed(),
+        Err(failure) => station.fail(failure),
     }
-    tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
-    app.events.hint(job.id);
+    beat.finish();
+}
+
+async fn follow(app: &Arc<App>, mut place: Place, claimed: ClaimedJob, asked: Instant, beat: &Beat) -> Result<(), String> {
+    let lease = claimed.lease;
+    app.events.hint(lease.job);
     let (interrupt, interrupts) = watch::channel(Interrupt::None);
     let mut underway = Underway::begin(app, lease, interrupt.clone());
     let _keeper = keeper::keep(Arc::clone(app), lease, asked, interrupt);
     let recorder = Recorder::start(Arc::clone(&app.store), app.events.clone(), lease, app.config.jobs.max_log_lines);
-    let host = Arc::new(JobHost::new(Arc::clone(app), lease, job.kind, recorder.sender()));
+    let host = Arc::new(JobHost::new(Arc::clone(app), lease, claimed.job.kind, recorder.sender()));
 
-    let ran = execute(app, runner, &job, &host, interrupts.clone(), beat).await;
+    let ran = execute(app, &mut place, &claimed, &host, interrupts.clone(), beat).await;
     beat.within(ending_limit(app));
     let interrupted = *interrupts.borrow();
     let failure = failure_outside(&ran, interrupted);
     if let Some(reason) = failure.clone().or_else(|| outage(app, &ran)) {
-        runner.tell_once(job.id, &reason, |message| host.say(LogLevel::Error, message));
+        place.station().tell_once(lease.job, &reason, |message| host.say(LogLevel::Error, message));
     }
+    let job = claimed.job;
+    let place = leave(place, &job, failure.as_deref());
     let ending = ran.map_or(Ending::Release(Duration::ZERO), |ran| judge(app, &job, ran, interrupted, &host));
     let made_artifact = host.made_artifact();
     drop(host);
@@ -86,7 +91,17 @@ pub(crate) async fn run(
     let recorded = record(app, &job, lease, ending, made_artifact, &interrupts).await;
     app.events.hint(job.id);
     underway.is_recorded = true;
-    recorded.and(failure.map_or(Ok(()), Err))
+    drop(place);
+    recorded
+}
+
+/// Lets the next have the worker. Where that has failed, they all go back; after training, they wait for the new version.
+fn leave(place: Place, job: &Job, failure: Option<&str>) -> Option<Place> {
+    if let Some(failure) = failure {
+        place.station().fail(failure.to_owned());
+        place.station().send_back();
+    }
+    (job.kind == JobKind::Train).then_some(place)
 }
 
 /// How long it may take to run the script: to load it, to let it run, and to end it.
@@ -147,26 +162,27 @@ fn is_outage(app: &App, failure: &FileError) -> bool {
     failure.problem.is_outage() || failure.problem.is_transient() && app.files.outage().is_some()
 }
 
-/// Fetches the files and has a worker run the script. The error is a failure outside of the job.
+/// Fetches the files and, when it is the attempt's turn, has the worker run the script. The error is a failure outside of the job.
 async fn execute(
     app: &Arc<App>,
-    runner: &mut Runner,
-    job: &Job,
+    place: &mut Place,
+    claimed: &ClaimedJob,
     host: &Arc<JobHost>,
     interrupts: watch::Receiver<Interrupt>,
     beat: &Beat,
 ) -> Result<Ran, String> {
-    beat.within(app.config.jobs.timeout);
-    let deadline = Instant::now() + app.config.jobs.timeout;
+    beat.within(app.config.jobs.timeout.saturating_add(PATIENCE));
+    let job = &claimed.job;
     let mut interrupted = interrupts.clone();
     let files = tokio::select! {
-        fetched = app.files.fetch(&job.files, deadline) => match fetched {
+        ready = ready(app, place, &job.files) => match ready {
             Ok(files) => files,
-            Err(error) => return Ok(Ran::Unfetched(error)),
+            Err(unready) => return Ok(unready),
         },
         // Nobody waits for this job any more.
         _ = interrupted.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
     };
+    tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     let run = Run {
         call: CallId(0),
         deadline: None,
@@ -178,7 +194,19 @@ async fn execute(
         params: job.params.clone(),
     };
     beat.within(running_limit(app));
-    runner.run(run, Arc::clone(host) as Arc<dyn Host>, interrupts).await
+    let station = Arc::clone(place.station());
+    let mut runner = station.runner().await;
+    let ran = runner.run(run, claimed.active, Arc::clone(host) as Arc<dyn Host>, interrupts).await;
+    place.note(runner.is_warm());
+    ran
+}
+
+/// Fetches the files while the attempt waits for its turn.
+async fn ready(app: &App, place: &mut Place, files: &[FileAddress]) -> Result<Vec<ReadyFile>, Ran> {
+    let deadline = Instant::now() + app.config.jobs.timeout;
+    let fetched = async { app.files.fetch(files, deadline).await.map_err(Ran::Unfetched) };
+    let turn = async { if place.turn().await { Ok(()) } else { Err(Ran::SentBack) } };
+    tokio::try_join!(fetched, turn).map(|(files, ())| files)
 }
 
 /// Decides what an attempt's outcome means for its job.
@@ -187,7 +215,7 @@ fn judge(app: &App, job: &Job, ran: Ran, interrupted: Interrupt, host: &JobHost)
     match ran {
         _ if interrupted == Interrupt::Kill && app.is_stopping() => Ending::Release(Duration::ZERO),
         _ if interrupted == Interrupt::Kill => Ending::Superseded,
-        Ran::NotStarted => Ending::Release(Duration::ZERO),
+        Ran::NotStarted | Ran::SentBack => Ending::Release(Duration::ZERO),
         Ran::Unfetched(error) => unfetched(app, job, &error, host),
         // A script that stops early because it was told to has not done its work.
         Ran::Ended(_) | Ran::Lost(_) if cancelled => Ending::Finish(Finish::Cancelled),
@@ -264,7 +292,7 @@ async fn record(
         discard(app, lease);
     }
     let finish = match ending {
-        Ending::Release(after) => return release(app, lease, after).await,
+        Ending::Release(after) => return release(app, lease, after, Some(interrupts)).await,
         Ending::Superseded => {
             tracing::warn!(job = %job.id, attempt = job.attempt, "this attempt was superseded; its results do not count");
             return Ok(());
@@ -289,7 +317,7 @@ async fn record(
         },
         Ending::Finish(finish) => Some(finish),
     };
-    let Some(finish) = finish else { return release(app, lease, Duration::ZERO).await };
+    let Some(finish) = finish else { return release(app, lease, Duration::ZERO, None).await };
     let settlement = Settlement::new(&*app.store, lease);
     match persist(interrupts, || settlement.finish(&finish)).await {
         Ok(()) => ended(app, job, &finish).await,
@@ -298,11 +326,14 @@ async fn record(
     Ok(())
 }
 
-/// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends.
-async fn release(app: &Arc<App>, lease: Lease, after: Duration) -> Result<(), String> {
+/// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends: that is tried
+/// for as long as the lease is kept, unless nobody keeps it or the server is about to end.
+async fn release(app: &Arc<App>, lease: Lease, after: Duration, kept: Option<&watch::Receiver<Interrupt>>) -> Result<(), String> {
     let settlement = Settlement::new(&*app.store, lease);
     let (_nobody, never) = watch::channel(Interrupt::None);
-    match tokio::time::timeout(RELEASE_PATIENCE, persist(&never, || settlement.release(after))).await {
+    let kept = kept.filter(|interrupts| *interrupts.borrow() == Interrupt::None && !app.is_stopping());
+    let patience = if kept.is_some() { app.config.jobs.lease } else { RELEASE_PATIENCE };
+    match tokio::time::timeout(patience, persist(kept.unwrap_or(&never), || settlement.release(after))).await {
         // It was cancelled or rescued meanwhile, which is as good.
         Ok(Ok(()) | Err(StoreError::Superseded(_))) => Ok(()),
         Ok(Err(error)) => Err(chain(&error)),

@@ -1,34 +1,28 @@
 //! The job loop: claims what is due, runs it, and keeps the promises about it.
 //!
-//! Begin reading at [`Loop`]; [`attempt`] follows one attempt from claim to end.
+//! Begin reading at [`Loop`]; a [`slot`] claims for one [`station`], whose worker runs one attempt after the other; [`attempt`] follows
+//! one from claim to end.
 
 mod ahead;
 mod attempt;
 mod host;
 mod keeper;
+mod pace;
 mod persistence;
 mod recorder;
 mod runner;
+mod slot;
+mod station;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_loops::{Beat, Looping};
-use dunnage_store::{ClaimedJob, StoreError, Terms};
-use tokio::time::Instant;
-
 use crate::app::App;
 use crate::problem::chain;
 use crate::uploads;
+use dunnage_loops::{Beat, Looping};
 pub(crate) use persistence::{Settlement, persist};
-use runner::{Runner, Workers};
 
-/// The longest wait between two looks at the queue; hints make the usual one shorter.
-const POLL: Duration = Duration::from_secs(1);
-/// The first wait after something outside of a job went wrong; doubled with each further time.
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// The longest such wait.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// How often expired leases are looked for; more often where leases are shorter, lest a job waits for longer than that twice.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often ended jobs are removed.
@@ -47,7 +41,7 @@ pub(crate) struct Loop {
 impl Loop {
     /// Starts as many slots as there may be job workers; one that shares the serving workers where there are none.
     pub(crate) fn start(app: &Arc<App>) -> Self {
-        let slots = (0..app.config.jobs.workers.max(1)).map(|_| app.start_loop("job-slot", slot)).collect();
+        let slots = (0..app.config.jobs.workers.max(1)).map(|_| app.start_loop("job-slot", slot::slot)).collect();
         let mut upkeep = vec![
             app.start_loop("rescuer", rescue),
             app.start_loop("pruner", prune),
@@ -78,65 +72,6 @@ async fn all_ended(slots: &mut [Looping]) {
     for slot in slots {
         slot.ended().await;
     }
-}
-
-/// Runs one job after the other.
-async fn slot(app: Arc<App>, beat: Beat) {
-    let workers = if app.config.jobs.workers > 0 { Workers::Own(None) } else { Workers::Serving };
-    let mut runner = Runner::new(Arc::clone(&app), workers);
-    let mut failures = 0;
-    while !beat.is_told_to_end() {
-        beat.within(Duration::ZERO);
-        let wait = match work(&app, &mut runner, &beat).await {
-            Ok(true) => {
-                failures = 0;
-                continue;
-            }
-            Ok(false) => POLL.mul_f64(rand::random_range(0.75..=1.25)),
-            Err(error) => {
-                failures += 1;
-                let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(failures - 1)).min(LONGEST_BACKOFF);
-                tracing::error!(error, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "jobs have to wait");
-                wait
-            }
-        };
-        let hint = async {
-            if failures > 0 {
-                std::future::pending::<()>().await;
-            }
-            app.store.work_hint().await;
-        };
-        beat.within(wait);
-        tokio::select! {
-            () = runner.rest(wait) => {}
-            () = hint => {}
-            () = beat.told_to_end() => {}
-        }
-    }
-    runner.stop().await;
-}
-
-/// Claims a job, if one is due, and runs it; whether there was one.
-async fn work(app: &Arc<App>, runner: &mut Runner, beat: &Beat) -> Result<bool, String> {
-    let asked = Instant::now();
-    match claim(app).await {
-        Ok(Some(claimed)) => attempt::run(app, runner, claimed, asked, beat).await.map(|()| true),
-        Ok(None) => Ok(false),
-        Err(error) => Err(chain(&error)),
-    }
-}
-
-async fn claim(app: &App) -> Result<Option<ClaimedJob>, StoreError> {
-    let mut claimed = app.store.claim(app.replica, 1, terms(app)).await?;
-    Ok(claimed.pop())
-}
-
-/// How long a claim lasts. The database's limit of an attempt is for replicas that hang: it leaves time for all that one which does not
-/// hang does itself, which is to load the script, to run it, to write its result to S3 and, after training, to store and to load what it has written.
-fn terms(app: &App) -> Terms {
-    let jobs = &app.config.jobs;
-    let working = attempt::running_limit(app).saturating_add(attempt::ending_limit(app));
-    Terms { lease: jobs.lease, limit: working.saturating_add(jobs.grace + jobs.lease) }
 }
 
 /// Returns jobs to the queue whose holder was lost.

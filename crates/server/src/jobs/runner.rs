@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dunnage_files::FileError;
 use dunnage_protocol::{Load, Outcome, Role, Run};
-use dunnage_types::{JobId, Version};
+use dunnage_types::Version;
 use dunnage_workers::{Host, Interrupt, JobLost, Lost, Wear, Worker};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,8 +19,6 @@ use crate::problem::chain;
 pub(crate) struct Runner {
     app: Arc<App>,
     workers: Workers,
-    /// What a job's log was last told of why it waits.
-    told: Option<(JobId, String)>,
 }
 
 /// Which workers a slot uses.
@@ -40,6 +38,12 @@ pub(crate) struct OwnWorker {
     wear: Wear,
 }
 
+impl OwnWorker {
+    fn fits(&self, version: Option<Version>, reload: u64) -> bool {
+        self.version == version && self.reload == reload
+    }
+}
+
 /// How a run came out.
 pub(crate) enum Ran {
     /// The script ended, one way or the other.
@@ -50,14 +54,16 @@ pub(crate) enum Ran {
     NotStarted,
     /// The job's files could not be had.
     Unfetched(FileError),
+    /// It was not the job's turn in time, and others may have it.
+    SentBack,
 }
 
 impl Runner {
     pub(crate) fn new(app: Arc<App>, workers: Workers) -> Self {
-        Self { app, workers, told: None }
+        Self { app, workers }
     }
 
-    /// Has a worker run the script.
+    /// Has a worker run the script with the version `wanted`, or whichever is active by now.
     ///
     /// # Errors
     ///
@@ -65,6 +71,7 @@ impl Runner {
     pub(crate) async fn run(
         &mut self,
         run: Run,
+        wanted: Option<Version>,
         host: Arc<dyn Host>,
         mut interrupts: watch::Receiver<Interrupt>,
     ) -> Result<Ran, String> {
@@ -77,7 +84,7 @@ impl Runner {
             });
         };
         let mut ready = tokio::select! {
-            ready = fit_worker(&self.app, own.take()) => ready?,
+            ready = fit_worker(&self.app, own.take(), wanted) => ready?,
             // Loading may take minutes, and nobody waits for this job any more.
             _ = interrupts.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
         };
@@ -93,15 +100,6 @@ impl Runner {
                 tracing::warn!(reason = %lost.exit.reason(), exit = %lost.exit, "a job worker was lost");
                 Ok(Ran::Lost(lost))
             }
-        }
-    }
-
-    /// Tells a job why it waits, unless that is what it was told last.
-    pub(crate) fn tell_once(&mut self, job: JobId, failure: &str, tell: impl FnOnce(String)) {
-        let told = Some((job, failure.to_owned()));
-        if self.told != told {
-            tell(format!("the job waits: {failure}"));
-            self.told = told;
         }
     }
 
@@ -128,21 +126,36 @@ impl Runner {
         }
     }
 
+    /// Whether the next job finds a worker that has loaded the script.
+    pub(crate) fn is_warm(&self) -> bool {
+        !matches!(self.workers, Workers::Own(None))
+    }
+
     /// Ends the worker.
-    pub(crate) async fn stop(self) {
-        if let Workers::Own(Some(own)) = self.workers {
+    pub(crate) async fn stop(&mut self) {
+        if let Workers::Own(own) = &mut self.workers
+            && let Some(own) = own.take()
+        {
             own.worker.stop().await;
         }
     }
 }
 
-/// The slot's worker if it has loaded what is active now, else a new one.
-async fn fit_worker(app: &Arc<App>, current: Option<Box<OwnWorker>>) -> Result<Box<OwnWorker>, String> {
+/// The slot's worker if it has loaded what is wanted, else one that has loaded what is active now.
+async fn fit_worker(
+    app: &Arc<App>,
+    mut current: Option<Box<OwnWorker>>,
+    wanted: Option<Version>,
+) -> Result<Box<OwnWorker>, String> {
+    let reload = app.reloads.load(Ordering::SeqCst);
+    if let Some(own) = current.take_if(|own| own.fits(wanted, reload)) {
+        return Ok(own);
+    }
     let active = app.store.active().await.map_err(|error| chain(&error))?;
     let version = active.as_ref().map(|active| active.version);
-    let reload = app.reloads.load(Ordering::SeqCst);
     match current {
-        Some(own) if own.version == version && own.reload == reload => return Ok(own),
+        // What was wanted at the claim has been replaced meanwhile.
+        Some(own) if own.fits(version, reload) => return Ok(own),
         Some(outdated) => outdated.worker.stop().await,
         None => {}
     }

@@ -46,12 +46,14 @@ async fn frequent_statements_go_along_an_index() {
     let (wait, waits): (Given<'_>, Given<'_>) = ((&wait, Type::FLOAT8), (&waits, Type::FLOAT8_ARRAY));
     let (text, texts): (Given<'_>, Given<'_>) = ((&text, Type::TEXT), (&texts, Type::TEXT_ARRAY));
     let (before, no_text): (Given<'_>, Given<'_>) = ((&before, Type::INT8), (&no_text, Type::TEXT));
+    let is_idle: Given<'_> = (&true, Type::BOOL);
     let list = |filter: JobFilter| jobs::listing::list(&filter);
     let in_state = JobFilter { state: Some(JobState::Error), ..JobFilter::default() };
     let of_key = JobFilter { key: Some("key 7".to_owned()), ..JobFilter::default() };
-    let cases: [(&str, String, Vec<&Given<'_>>); 18] = [
+    let cases: [(&str, String, Vec<&Given<'_>>); 19] = [
         ("job_due", jobs::claim::CLAIM.to_owned(), vec![&service, &number, &id, &wait, &wait]),
         ("job_unfinished_by_key", jobs::claim::CLAIM.to_owned(), vec![&service, &number, &id, &wait, &wait]),
+        ("job_due", jobs::claim::CLAIM_AHEAD.to_owned(), vec![&service, &number, &id, &wait, &wait, &is_idle]),
         ("job_due", jobs::claim::WAITING.to_owned(), vec![&service, &number]),
         ("job_unfinished_by_key", jobs::claim::WAITING.to_owned(), vec![&service, &number]),
         ("job_by_id", jobs::enqueue::FIND.to_owned(), vec![&service, &texts, &ids]),

@@ -10,6 +10,7 @@ mod given;
 mod callbacks;
 mod cancel;
 mod claim;
+mod claim_ahead;
 mod enqueue;
 mod finish;
 mod interleaving;
@@ -35,6 +36,7 @@ use async_trait::async_trait;
 pub use self::callbacks::*;
 pub use self::cancel::*;
 pub use self::claim::*;
+pub use self::claim_ahead::*;
 pub use self::enqueue::*;
 pub use self::finish::*;
 pub use self::interleaving::*;
@@ -96,6 +98,11 @@ macro_rules! store_suite {
             the_jobs_that_wait_are_those_that_the_next_claim_takes,
             no_more_waiting_jobs_are_told_than_asked_for,
             a_job_waits_to_be_claimed_once_it_is_due_and_first_of_its_key,
+            jobs_claimed_ahead_come_in_their_order_and_are_charged,
+            a_job_that_cannot_wait_is_handed_out_alone_to_an_idle_worker,
+            a_job_is_claimed_ahead_once,
+            jobs_of_a_key_are_not_claimed_ahead_of_each_other,
+            a_claim_tells_the_version_that_was_active,
             // Leases
             a_lease_taken_over_by_another_replica_is_refused_everything,
             a_lease_taken_over_by_the_same_replica_is_refused_everything,

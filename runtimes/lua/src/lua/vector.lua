@@ -6,6 +6,8 @@ local debug, next, pcall, tonumber, tostring, type = debug, next, pcall, tonumbe
 
 local new_doubles = ffi.typeof("double[?]")
 local new_integers = ffi.typeof("int64_t[?]")
+-- More fit into no frame.
+local max_length = 2 ^ 25
 
 -- Element types by the name LuaJIT gives the C type.
 local dtypes = {}
@@ -128,6 +130,10 @@ local function from_object(value)
   end
   local length = tonumber(length_of(value))
   if length then
+    -- Also where it is NaN.
+    if not (length >= 0 and length <= max_length and length % 1 == 0) then
+      refuse("its length is %s; return a flat vector of numbers", tostring(length))
+    end
     return "f64", doubles(value, length), length
   end
 end

@@ -79,6 +79,18 @@ fn anything_else_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_length_that_is_none_is_refused() {
+    let mut worker = Worker::evaluator();
+    for length in ["1.5", "-1", "0/0", "1/0", "1e15"] {
+        let code =
+            format!("return setmetatable({{}}, {{ __len = function() return {length} end, __index = function() return 1 end }})");
+        let error = worker.vector(&code).unwrap_err();
+        assert_eq!(error.code, "bad_output", "{length}: {error:?}");
+        assert!(error.message.contains("its length is"), "{length}: {}", error.message);
+    }
+}
+
+#[test]
 fn an_answer_that_raises_while_it_is_read_is_the_scripts_error() {
     let mut worker = Worker::evaluator();
     let error = worker.vector("return setmetatable({}, { __len = function() error('no length') end })").unwrap_err();

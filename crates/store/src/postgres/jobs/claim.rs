@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use dunnage_types::{Job, JobError, JobId, ReplicaId};
+use dunnage_types::{Job, JobError, JobId, ReplicaId, Version};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -15,7 +15,7 @@ use crate::postgres::batch::Batch;
 use crate::postgres::rows::{Unreadable, corrupt, get, limit as sql_limit, seconds};
 use crate::{ClaimedJob, Finish, Lease, StoreError, Terms};
 
-/// The jobs that are due, the next first, as a condition on `candidate`.
+/// The jobs that are due, the next first, as a condition on `candidate`; the second parameter is how many at most.
 ///
 /// Because the order of `seq` is the order of commits within a key (see [`super::enqueue::INSERT`]), an unfinished job of the same
 /// key with a higher `seq` can never be running.
@@ -33,6 +33,22 @@ macro_rules! due {
     };
 }
 
+/// How a job becomes one that runs. The active version is read along: one snapshot shows both it and the jobs.
+macro_rules! begin {
+    ($chosen:literal) => {
+        concat!(
+            "
+    UPDATE job
+    SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = $3, lease_expires_at = now() + make_interval(secs => $4),
+        deadline_at = now() + make_interval(secs => $5), started_at = now(), progress = NULL
+    FROM ",
+            $chosen,
+            "
+    RETURNING job.*, (SELECT number FROM version WHERE service = $1 AND active) AS active"
+        )
+    };
+}
+
 /// The rows are chosen before they are changed: as a plain sub-select the choice could be made again for each row, and more rows than
 /// the limit be changed.
 pub(in crate::postgres) const CLAIM: &str = concat!(
@@ -41,13 +57,23 @@ pub(in crate::postgres) const CLAIM: &str = concat!(
         SELECT candidate.seq ",
     due!(),
     "
-        FOR NO KEY UPDATE SKIP LOCKED)
-    UPDATE job
-    SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = $3, lease_expires_at = now() + make_interval(secs => $4),
-        deadline_at = now() + make_interval(secs => $5), started_at = now(), progress = NULL
-    FROM due
-    WHERE job.seq = due.seq
-    RETURNING job.*"
+        FOR NO KEY UPDATE SKIP LOCKED)",
+    begin!("due WHERE job.seq = due.seq")
+);
+
+/// The same as far as jobs may be claimed ahead; the first may be any if the worker is idle, and then it is the only one.
+pub(in crate::postgres) const CLAIM_AHEAD: &str = concat!(
+    "
+    WITH due AS MATERIALIZED (
+        SELECT candidate.seq, candidate.run_at,
+               candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait ",
+    due!(),
+    "
+        FOR NO KEY UPDATE SKIP LOCKED),
+    chosen AS (
+        SELECT seq, row_number() OVER queue AS place, bool_and(can_wait) OVER queue AS can_wait
+        FROM due WINDOW queue AS (ORDER BY run_at, seq))",
+    begin!("chosen WHERE job.seq = chosen.seq AND (chosen.can_wait OR chosen.place = 1 AND $6)")
 );
 
 pub(in crate::postgres) const WAITING: &str = concat!("SELECT candidate.* ", due!());
@@ -58,11 +84,14 @@ pub(super) struct Wish {
     pub(super) replica: ReplicaId,
     pub(super) limit: u32,
     pub(super) terms: Terms,
+    /// What may be claimed ahead of a worker, and whether that is idle; anything at all if there is nothing here.
+    pub(super) ahead_of_idle: Option<bool>,
 }
 
 impl Wish {
+    /// The jobs claimed ahead of a worker must not be dealt out to others.
     fn can_share_with(&self, other: &Self) -> bool {
-        (self.replica, self.terms) == (other.replica, other.terms)
+        (self.replica, self.terms) == (other.replica, other.terms) && self.ahead_of_idle.or(other.ahead_of_idle).is_none()
     }
 }
 
@@ -101,9 +130,20 @@ impl Claim {
         }
         let (lease, attempt) = (seconds(first.terms.lease), seconds(first.terms.limit));
         let replica = first.replica.as_uuid();
-        let parameters =
-            [self.0.service(), (&limit as _, Type::INT8), (&replica, Type::UUID), (&lease, Type::FLOAT8), (&attempt, Type::FLOAT8)];
-        let mut rows = self.0.once(CLAIM, &parameters).await?;
+        let mut parameters = vec![
+            self.0.service(),
+            (&limit as _, Type::INT8),
+            (&replica, Type::UUID),
+            (&lease, Type::FLOAT8),
+            (&attempt, Type::FLOAT8),
+        ];
+        let mut rows = match &first.ahead_of_idle {
+            None => self.0.once(CLAIM, &parameters).await?,
+            Some(is_idle) => {
+                parameters.push((is_idle, Type::BOOL));
+                self.0.once(CLAIM_AHEAD, &parameters).await?
+            }
+        };
         rows.sort_by_cached_key(|row| (row.get::<_, SystemTime>("run_at"), row.get::<_, i64>("seq")));
         let mut claimed = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -144,7 +184,12 @@ pub(super) async fn waiting(scope: &Scope, limit: u32) -> Result<Vec<Job>, Store
 fn read(row: &Row) -> Result<ClaimedJob, StoreError> {
     let job = row::job(row)?;
     let lease = lease(row).map_err(corrupt(format_args!("the lease of job `{}`", job.id)))?;
-    Ok(ClaimedJob { job, lease })
+    let active = active(row).map_err(corrupt("the number of the active version"))?;
+    Ok(ClaimedJob { job, lease, active })
+}
+
+fn active(row: &Row) -> Result<Option<Version>, Unreadable> {
+    get::<Option<i64>>(row, "active")?.map(row::version).transpose()
 }
 
 fn lease(row: &Row) -> Result<Lease, Unreadable> {

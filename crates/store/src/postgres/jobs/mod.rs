@@ -30,7 +30,7 @@ use super::hints::Event;
 use super::rows::json;
 use super::{PostgresStore, Scope, versions};
 use crate::{
-    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
+    Ahead, Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
 };
 
 /// The calls that share statements, a kind each.
@@ -64,7 +64,13 @@ impl Jobs for PostgresStore {
     }
 
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
-        self.batches.claim.call(Wish { replica, limit, terms }).await
+        self.batches.claim.call(Wish { replica, limit, terms, ahead_of_idle: None }).await
+    }
+
+    async fn claim_ahead(&self, replica: ReplicaId, ahead: Ahead, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
+        // One job for an idle worker may be any, and such claims share statements.
+        let ahead_of_idle = (ahead.limit != 1 || !ahead.is_idle).then_some(ahead.is_idle);
+        self.batches.claim.call(Wish { replica, limit: ahead.limit, terms, ahead_of_idle }).await
     }
 
     async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError> {

@@ -1,12 +1,12 @@
 //! Handing out jobs.
 
-use dunnage_types::{Job, JobError, JobState, ReplicaId};
+use dunnage_types::{Job, JobError, JobState, ReplicaId, Version};
 use rusqlite::{Row, named_params};
 
 use super::ending::{Ending, end};
 use super::row;
 use crate::sqlite::rows::{Rows, Word, later};
-use crate::{ClaimedJob, Lease, StoreError, Terms};
+use crate::{Ahead, ClaimedJob, Lease, StoreError, Terms};
 
 /// The jobs that are due, the next first, as a condition on `candidate`.
 ///
@@ -40,6 +40,11 @@ pub(super) const CLAIM: &str = concat!(
 
 pub(super) const WAITING: &str = concat!("SELECT candidate.* ", due!());
 
+pub(super) const CAN_WAIT: &str =
+    concat!("SELECT candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait ", due!());
+
+const ACTIVE: &str = "SELECT number FROM version WHERE service = :service AND active = 1";
+
 pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
     let parameters = named_params! {
         ":service": rows.service,
@@ -49,7 +54,8 @@ pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, terms: Term
         ":now": rows.now.0,
         ":limit": limit,
     };
-    let mut claimed = rows.all(CLAIM, parameters, |row| Ok::<_, StoreError>((row.get::<_, i64>("seq")?, read(row))))?;
+    let active = active(rows)?;
+    let mut claimed = rows.all(CLAIM, parameters, |row| Ok::<_, StoreError>((row.get::<_, i64>("seq")?, read(row, active))))?;
     claimed.sort_by_key(|(seq, _)| *seq);
     let mut jobs = Vec::with_capacity(claimed.len());
     for (seq, job) in claimed {
@@ -61,6 +67,20 @@ pub(super) fn claim(rows: &Rows<'_>, replica: ReplicaId, limit: u32, terms: Term
     Ok(jobs)
 }
 
+/// Claims the jobs before the first that may not be claimed ahead; that one if it is the next and the worker is idle.
+pub(super) fn claim_ahead(rows: &Rows<'_>, replica: ReplicaId, ahead: Ahead, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
+    let parameters = named_params! { ":service": rows.service, ":now": rows.now.0, ":limit": ahead.limit };
+    let can_wait = rows.all(CAN_WAIT, parameters, |row| row.get::<_, bool>("can_wait"))?;
+    let together = can_wait.iter().take_while(|can_wait| **can_wait).count();
+    let alone = usize::from(ahead.is_idle && !can_wait.is_empty());
+    claim(rows, replica, u32::try_from(together.max(alone)).unwrap_or(ahead.limit), terms)
+}
+
+fn active(rows: &Rows<'_>) -> Result<Option<Version>, StoreError> {
+    let number = rows.first(ACTIVE, named_params! { ":service": rows.service }, |row| row.get::<_, u32>("number"))?;
+    Ok(number.and_then(Version::new))
+}
+
 /// The jobs that would be claimed next, less those that a claim would find unreadable.
 pub(super) fn waiting(rows: &Rows<'_>, limit: u32) -> Result<Vec<Job>, StoreError> {
     let parameters = named_params! { ":service": rows.service, ":now": rows.now.0, ":limit": limit };
@@ -68,10 +88,10 @@ pub(super) fn waiting(rows: &Rows<'_>, limit: u32) -> Result<Vec<Job>, StoreErro
     Ok(found.into_iter().flatten().collect())
 }
 
-fn read(row: &Row<'_>) -> Result<ClaimedJob, StoreError> {
+fn read(row: &Row<'_>, active: Option<Version>) -> Result<ClaimedJob, StoreError> {
     let job = row::job(row)?;
     let lease = Lease { job: job.id, number: row.get("lease")? };
-    Ok(ClaimedJob { job, lease })
+    Ok(ClaimedJob { job, lease, active })
 }
 
 /// Ends a job that no attempt can read, lest it stand before the others for ever.

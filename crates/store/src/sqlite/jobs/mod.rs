@@ -20,7 +20,7 @@ pub(super) use self::rescue::expire_all_leases;
 pub(super) use self::row::job as read;
 use super::SqliteStore;
 use crate::{
-    Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
+    Ahead, Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
 };
 
 #[async_trait]
@@ -31,6 +31,10 @@ impl Jobs for SqliteStore {
 
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
         self.write(move |rows| claim::claim(rows, replica, limit, terms)).await
+    }
+
+    async fn claim_ahead(&self, replica: ReplicaId, ahead: Ahead, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
+        self.write(move |rows| claim::claim_ahead(rows, replica, ahead, terms)).await
     }
 
     async fn waiting(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
@@ -117,6 +121,7 @@ mod tests {
         let statements = [
             enqueue::BY_IDEMPOTENCY_KEY,
             claim::CLAIM,
+            claim::CAN_WAIT,
             claim::WAITING,
             attempt::HELD,
             attempt::APPEND_LOG,
