@@ -113,7 +113,9 @@ async fn each_call_runs_once_and_in_its_turn_also_after_a_crash() {
         for (number, other) in (0..).zip(others) {
             assert_eq!(other.await.unwrap().is_err(), number == deadly);
         }
-        let run: Vec<u32> = site.host.lines()[before..].iter().filter_map(|line| line.parse().ok()).collect();
+        // What is printed is read a little later than the answers.
+        let printed = || -> Vec<u32> { site.host.lines()[before..].iter().filter_map(|line| line.parse().ok()).collect() };
+        let run = eventually("all have printed", || Some(printed()).filter(|run| run.len() + 1 >= BURST as usize)).await;
         assert_eq!(run, (0..BURST).filter(|number| *number != deadly).collect::<Vec<_>>());
         if begin.elapsed() > Duration::from_secs(1) {
             break;
