@@ -187,7 +187,7 @@ impl Channel {
             ToServer::Log(log) => {
                 let line = Line { source: LogSource::Log, level: log.level, message: log.message };
                 let host = if log.call.is_some() && terms.asker.owns(log.call) { terms.host } else { &*self.host };
-                host.line(line);
+                self.lines.admit(line).into_iter().for_each(|line| host.line(line));
             }
             answer => return Ok(Some(answer)),
         }

@@ -59,9 +59,15 @@ impl Lines {
         let mut lines = self.read(MAX_DRAIN_BYTES);
         lines.extend(self.stdout.unfinished());
         lines.extend(self.stderr.unfinished().inspect(|line| remember(&mut self.recent, line)));
-        let mut admitted = self.allowance.admit(lines, Instant::now());
-        admitted.extend(self.allowance.tell_left_out());
+        let now = Instant::now();
+        let mut admitted = self.allowance.admit(lines, now);
+        admitted.extend(self.allowance.tell_left_out(now));
         admitted
+    }
+
+    /// A line that did not come through a pipe, as far as it may pass: what a script logs goes where goes what it prints.
+    pub(crate) fn admit(&mut self, line: Line) -> Vec<Line> {
+        self.allowance.admit(vec![line], Instant::now())
     }
 
     /// The last lines of standard error.
