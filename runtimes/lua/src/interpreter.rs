@@ -134,7 +134,7 @@ fn native(lua: &Lua) -> mlua::Result<Table> {
 fn shortened(mut text: String, max_bytes: usize) -> String {
     if text.len() > max_bytes {
         text.truncate(text.floor_char_boundary(max_bytes));
-        text.push('…');
+        text.push_str(" […]");
     }
     text
 }
