@@ -1,8 +1,9 @@
 //! What clients send to `/train`, `/input` and `/output`: a JSON object, or a form with the files themselves.
 
-use std::collections::VecDeque;
+mod body;
+mod form;
 
-use actix_multipart::{Field, Multipart, MultipartError};
+use actix_multipart::Multipart;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, web};
@@ -11,14 +12,13 @@ use dunnage_files::Upload;
 use dunnage_store::Idempotency;
 use dunnage_types::{FileAddress, JobKind, JsonObject};
 use futures_util::StreamExt;
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::error::Category;
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
 
+pub(crate) use self::body::{Body, parse};
+use self::body::{clip, parse_address};
+pub(crate) use self::form::FormLimits;
 use crate::app::App;
-use crate::config::HttpConfig;
 use crate::http::awaited::{Awaited, is_too_slow};
 use crate::problem::{Code, Problem};
 
@@ -26,35 +26,6 @@ use crate::problem::{Code, Problem};
 const MAX_KEY_BYTES: usize = 255;
 /// How deeply `Params` may be nested, itself included: as deeply as runtimes need to read.
 const MAX_PARAMS_DEPTH: usize = 100;
-/// The longest text field of a form, in bytes; as long as a JSON body may be by default.
-const MAX_FIELD_BYTES: usize = 1 << 20;
-
-/// The body of `/train`, `/input` and `/output`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "a JSON object with `Files`")]
-pub(crate) struct Body {
-    /// The files, as `s3://bucket/key` or `file:///absolute/path`. At least one. `files` is understood too.
-    #[serde(rename = "Files", alias = "files")]
-    #[schema(schema_with = crate::schemas::addresses)]
-    pub(crate) files: Vec<String>,
-    /// Anything the script should know; it sees them as `ctx.params`.
-    #[serde(rename = "Params", default)]
-    #[schema(value_type = Object)]
-    pub(crate) params: JsonObject,
-    /// Jobs with the same key run one at a time, in order. Not for `/output`.
-    #[serde(rename = "Key", default)]
-    #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]+$")]
-    pub(crate) key: Option<String>,
-    /// An `https` URL that the job's end is posted to, signed; `docs/callbacks.md` has the details. Not for `/output`.
-    #[serde(rename = "Callback", default)]
-    #[schema(max_length = 2048, example = "https://example.com/hook")]
-    pub(crate) callback: Option<String>,
-    /// Where in S3 the result is written to, besides the answer of `/status`: an object, or with `/` at the end a folder, in which the
-    /// object is named by the job's id; `docs/results.md` has the details. Not for `/output`.
-    #[serde(rename = "OutputUri", default)]
-    #[schema(pattern = "^s3://", example = "s3://results/gait/")]
-    pub(crate) output_uri: Option<String>,
-}
 
 /// A request, read and checked.
 pub(crate) struct Submission {
@@ -77,20 +48,6 @@ pub(crate) enum Keep {
     Durably,
     /// They are needed for this request only.
     Briefly,
-}
-
-/// How much a form may bring along.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FormLimits {
-    pub(crate) files: usize,
-    /// All files together.
-    pub(crate) bytes: u64,
-}
-
-impl FormLimits {
-    fn of(http: &HttpConfig) -> Self {
-        Self { files: http.max_files, bytes: http.max_upload_bytes }
-    }
 }
 
 impl Submission {
@@ -157,42 +114,6 @@ impl Submission {
         }
         let Body { params, key, callback, output_uri, .. } = body;
         Ok(Self { files, params, key, callback, output_uri, upload: None, digest })
-    }
-
-    pub(crate) async fn from_form(
-        mut upload: Upload,
-        mut form: Multipart,
-        limits: FormLimits,
-        keep: Keep,
-    ) -> Result<Self, Problem> {
-        let (mut params, mut key, mut callback, mut output_uri) = (None, None, None, None);
-        let mut budget = limits.bytes;
-        while let Some(field) = form.next().await {
-            let field = field.map_err(form_problem)?;
-            let name = field.name().unwrap_or_default().to_owned();
-            match (name.as_str(), file_name(&field)) {
-                (_, Some(file_name)) => {
-                    if upload.files().len() >= limits.files {
-                        return Err(too_many(limits.files));
-                    }
-                    receive_file(&mut upload, &file_name, field, &mut budget).await?;
-                    upload = end_file(upload, keep).await?;
-                }
-                ("Params", None) if params.is_none() => params = Some(parse_params(&receive_text(field).await?)?),
-                ("Key", None) if key.is_none() => key = Some(receive_text(field).await?),
-                ("Callback", None) if callback.is_none() => callback = Some(receive_text(field).await?),
-                ("OutputUri", None) if output_uri.is_none() => output_uri = Some(receive_text(field).await?),
-                (twice @ ("Params" | "Key" | "Callback" | "OutputUri"), None) => return Err(given_twice(twice)),
-                (other, None) => return Err(unknown_field(other)),
-            }
-        }
-        if keep == Keep::Durably {
-            upload = elsewhere(upload, |upload| upload.sync()).await?;
-        }
-        let mut digest = Sha256::new();
-        upload.files().iter().for_each(|(_, contents)| digest.update(contents));
-        let files = upload.files().iter().map(|(address, _)| address.clone()).collect();
-        Ok(Self { files, params: params.unwrap_or_default(), key, callback, output_uri, upload: Some(upload), digest })
     }
 
     /// The request, unless it names too few files or too many, or a `Key` that is none.
@@ -266,18 +187,6 @@ fn too_many(limit: usize) -> Problem {
     Problem::new(Code::TooManyFiles, format!("a request may name {limit} files (`--max-files`)"))
 }
 
-fn unknown_field(name: &str) -> Problem {
-    let detail = format!(
-        "the form has the field `{}`; send files with a file name, and `Params`, `Key`, `Callback` or `OutputUri` as text",
-        clip(name)
-    );
-    Problem::new(Code::RequestInvalid, detail)
-}
-
-fn given_twice(name: &str) -> Problem {
-    Problem::new(Code::BodyMalformed, format!("the form has the field `{name}` twice"))
-}
-
 async fn read_whole(request: &HttpRequest, mut payload: Awaited, limit: usize) -> Result<BytesMut, Problem> {
     refuse_announced(request, limit as u64, "--max-body")?;
     let mut body = BytesMut::new();
@@ -298,106 +207,10 @@ fn payload_problem(error: &PayloadError) -> Problem {
     Problem::new(Code::BodyMalformed, format!("the body could not be received: {error}"))
 }
 
-fn form_problem(error: MultipartError) -> Problem {
-    if let MultipartError::Payload(error) = error {
-        return payload_problem(&error);
-    }
-    Problem::new(Code::BodyMalformed, format!("the form cannot be read: {error}"))
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn disk_problem(error: std::io::Error) -> Problem {
     tracing::error!(%error, "an upload cannot be kept");
     Problem::new(Code::Internal, "the upload could not be kept; the server's log says why")
-}
-
-/// Reads a JSON body. Wrong JSON and a wrong shape are told apart.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Body, Problem> {
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    match first {
-        None => return Err(Problem::new(Code::BodyMalformed, "the body is empty; send `{\"Files\": [\"…\"]}`")),
-        // A list of fields would be taken for the object otherwise.
-        Some(b'[') => return Err(Problem::new(Code::RequestInvalid, "the body must be a JSON object, found an array")),
-        Some(_) => {}
-    }
-    serde_json::from_slice(bytes).map_err(|error| {
-        let text = error.to_string();
-        match error.classify() {
-            Category::Data if text.starts_with("missing field") => {
-                Problem::new(Code::FilesMissing, "the body lacks `Files`, a list of addresses such as `s3://bucket/key`")
-            }
-            Category::Data if !text.starts_with("duplicate field") => Problem::new(Code::RequestInvalid, clip(&text)),
-            _ => Problem::new(Code::BodyMalformed, format!("the body is no valid JSON: {}", clip(&text))),
-        }
-    })
-}
-
-fn parse_params(text: &str) -> Result<JsonObject, Problem> {
-    serde_json::from_str(text).map_err(|error| {
-        Problem::new(Code::RequestInvalid, format!("`Params` must be a JSON object: {}", clip(&error.to_string())))
-    })
-}
-
-fn parse_address(text: &str) -> Result<FileAddress, Problem> {
-    match text.parse() {
-        Ok(FileAddress::Upload { .. }) => Err(dunnage_types::AddressError::Upload),
-        other => other,
-    }
-    .map_err(|error| Problem::new(Code::FileAddressInvalid, format!("`{}`: {error}", clip(text))))
-}
-
-/// As much of a client's text as belongs into an answer, without control characters.
-fn clip(text: &str) -> String {
-    const SHOWN: usize = 200;
-    let mut shown: VecDeque<char> = text.chars().take(SHOWN + 1).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if shown.len() > SHOWN {
-        shown.truncate(SHOWN);
-        shown.push_back('…');
-    }
-    shown.into_iter().collect()
-}
-
-fn file_name(field: &Field) -> Option<String> {
-    field.content_disposition()?.get_filename().map(str::to_owned)
-}
-
-async fn receive_file(upload: &mut Upload, name: &str, mut field: Field, budget: &mut u64) -> Result<(), Problem> {
-    upload.begin_file(name).map_err(disk_problem)?;
-    while let Some(chunk) = field.next().await {
-        let chunk = chunk.map_err(form_problem)?;
-        *budget = budget
-            .checked_sub(chunk.len() as u64)
-            .ok_or_else(|| Problem::new(Code::BodyTooLarge, "the uploaded files are too large in all (`--max-upload`)"))?;
-        upload.write(&chunk).map_err(disk_problem)?;
-    }
-    Ok(())
-}
-
-async fn end_file(mut upload: Upload, keep: Keep) -> Result<Upload, Problem> {
-    match keep {
-        Keep::Durably => elsewhere(upload, |upload| upload.end_file(true)).await,
-        Keep::Briefly => upload.end_file(false).map(|()| upload).map_err(disk_problem),
-    }
-}
-
-/// Waits for the disk on a thread where nobody else waits.
-async fn elsewhere(
-    mut upload: Upload,
-    work: impl FnOnce(&mut Upload) -> std::io::Result<()> + Send + 'static,
-) -> Result<Upload, Problem> {
-    let done = tokio::task::spawn_blocking(move || work(&mut upload).map(|()| upload)).await;
-    done.map_err(std::io::Error::other).flatten().map_err(disk_problem)
-}
-
-async fn receive_text(mut field: Field) -> Result<String, Problem> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = field.next().await {
-        bytes.extend_from_slice(&chunk.map_err(form_problem)?);
-        if bytes.len() > MAX_FIELD_BYTES {
-            return Err(Problem::new(Code::BodyTooLarge, format!("a text field of a form may have {MAX_FIELD_BYTES} bytes")));
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| Problem::new(Code::BodyMalformed, "a text field of the form is not UTF-8"))
 }
 
 #[cfg(test)]
