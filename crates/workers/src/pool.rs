@@ -251,6 +251,12 @@ impl Pool {
         }
     }
 
+    /// The script's functions, once a worker has loaded it.
+    #[must_use]
+    pub fn functions(&self) -> Option<Functions> {
+        self.shared.serving().functions()
+    }
+
     /// Counts the loss of a worker that is not of this pool.
     pub fn note_loss(&self, reason: Reason) {
         self.shared.losses.note(reason);
