@@ -8,7 +8,8 @@ use dunnage_store::Backlog;
 use dunnage_types::{JobKind, JobState, Timestamp};
 use dunnage_workers::PoolStatus;
 use prometheus::{
-    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::file_metrics::FileMetrics;

@@ -98,12 +98,10 @@ mod tests {
     }
 
     /// The metrics that a document says that it has, with their values.
-    fn metrics(document: &Value) -> Vec<(&str, &str, &Value)> {
-        let directive = &document["_aws"]["CloudWatchMetrics"][0];
-        let of = |metric: &Value| metric["Name"].as_str().zip(metric["Unit"].as_str());
-        let metrics = directive["Metrics"].as_array().unwrap().iter();
-        let texts = metrics.map(|metric| of(metric).map(|_| (metric["Name"].as_str().unwrap(), metric["Unit"].as_str().unwrap())));
-        texts.map(|text| text.map(|(name, unit)| (name, unit, &document[name])).unwrap()).collect()
+    fn metrics<'a>(document: &'a Value) -> Vec<(&'a str, &'a str, &'a Value)> {
+        let announced = document["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        let text = |metric: &'a Value, member: &str| metric[member].as_str().unwrap();
+        announced.iter().map(|metric| (text(metric, "Name"), text(metric, "Unit"), &document[text(metric, "Name")])).collect()
     }
 
     #[test]

@@ -79,9 +79,12 @@ mod tests {
     #[test]
     fn the_share_is_of_what_all_workers_could_do() {
         let second = Duration::from_secs(1);
-        for (busy, interval, workers, share) in
-            [(second, 4 * second, 1, 0.25), (second, second, 2, 0.5), (3 * second, second, 2, 1.0), (second, Duration::ZERO, 1, 0.0)]
-        {
+        for (busy, interval, workers, share) in [
+            (second, 4 * second, 1, 0.25),
+            (second, second, 2, 0.5),
+            (3 * second, second, 2, 1.0),
+            (second, Duration::ZERO, 1, 0.0),
+        ] {
             assert!((busy_share(busy, interval, workers) - share).abs() < 1e-9, "{busy:?} {interval:?} {workers}");
         }
     }
