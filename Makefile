@@ -10,7 +10,7 @@ BENCH_USERS ?= 100000
 SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 bench bench-s3 scaling test chaos fuzz mutants soak lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -47,9 +47,21 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
 		.venv-bench/harness/bin/python bench/growth/measure.py --dunnage $(TARGET)/release/dunnage \
 		--results $(TARGET)/bench/growth.jsonl
+	@echo "bench: what jobs and replicas cost their database"
+	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+		.venv-bench/harness/bin/python bench/scaling/footprint.py --dunnage $(TARGET)/release/dunnage \
+		--results $(TARGET)/bench/footprint.jsonl
+	@.venv-bench/harness/bin/python bench/scaling/capacity.py --serving $(TARGET)/bench/serving.jsonl \
+		--jobs $(TARGET)/bench/jobs.jsonl --footprint $(TARGET)/bench/footprint.jsonl
 	@.venv-bench/harness/bin/python bench/report.py --serving $(TARGET)/bench/serving.jsonl --jobs $(TARGET)/bench/jobs.jsonl \
 		--growth $(TARGET)/bench/growth.jsonl --users $(TARGET)/bench/users.jsonl --into bench
 	@echo "bench: bench/RESULTS.md"
+	@$(MAKE) --no-print-directory scaling
+
+scaling: ## simulate fleets of 100,000 users with what `make bench` has measured; writes the tables and plots of docs/scaling.md
+	@tools/setup.sh scaling
+	@.venv-bench/harness/bin/python bench/scaling/report.py --page docs/scaling.md
+	@echo "scaling: docs/scaling.md, docs/scaling"
 
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 	@tools/setup.sh bench-s3
@@ -63,6 +75,8 @@ test: lint ## all checks and tests, as CI runs them
 	@echo "test: the Python package"
 	@DUNNAGE_TEST_COMMAND=$(abspath $(TARGET))/debug/dunnage-python PYTHONPATH=runtimes/python \
 		$(PYTHON) -m unittest discover -s runtimes/python/tests
+	@echo "test: the simulation of fleets"
+	@$(PYTHON) -m unittest discover -s bench/scaling/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
 

@@ -17,6 +17,11 @@ class Users:
     outputs_a_day: float = 10.0  # requests for `/output` of each
     jobs_a_day: float = 1.0  # jobs of each
 
+    @property
+    def peak(self):
+        """The busiest minute in units of the mean."""
+        return max(daily_shape())
+
     def day(self, seed):
         """A day from midnight to midnight, with a peak in the morning and one in the evening."""
         draw = Random(seed)
@@ -41,7 +46,7 @@ class Demand:
 
 
 def daily_shape():
-    """How much of the mean comes in each minute of a day: 1 on average, about 2.5 at the evening's peak and 0.2 at night."""
+    """How much of the mean comes in each minute of a day: 1 on average, 2.3 at the evening's peak and 0.2 at night."""
     raw = [0.12 + bump(minute / 60, 8.5, 1.8) + 1.3 * bump(minute / 60, 19.5, 2.2) for minute in range(24 * 60)]
     mean = sum(raw) / len(raw)
     return [value / mean for value in raw]

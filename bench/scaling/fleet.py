@@ -19,7 +19,7 @@ from replica import Replica
 class Platform:
     """What lies around the product. All of it is assumed."""
 
-    place_s: float = 60.0  # from the decision to the start of the process: a place, the network, the image's pull, the balancer's checks
+    place_s: float = 60.0  # from the decision to the start of the process: network, the image's pull, the balancer's checks
     grace_s: float = 25.0  # --grace: what a job gets whose replica is taken away
     protects_jobs: bool = True  # whether replicas with jobs are spared when there are too many (--ecs-task-protection)
     protected_after_s: float = 5.0  # how long a replica is still spared after its last job
@@ -132,8 +132,8 @@ class Fleet:
             self.boot(now + self.platform.place_s + self.capacity.cold_start_s)
 
     def shrink(self, now):
-        """Takes away those that are too many: what has not started yet, then who has nothing to do, then, if jobs are not protected,
-        any. Who has a job and is spared is looked at again when it is idle."""
+        """Takes away those that are too many: what has not started yet, then who has nothing to do, then, if jobs are not
+        protected, any. Who has a job and is spared is looked at again when it is idle."""
         self.pay(now)
         while self.too_many() > 0 and (replica := self.dispensable(now)):
             if replica in self.booting:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures what jobs, hints, reads of state and replicas with nothing to do cost the database that they share.
 
-Its processor time, its log and its pages are taken, not anybody's speed, so that a busy machine does little harm. From these figures
-`reckoning.py` says where one PostgreSQL ends. It is where DATABASE_URL says, on this machine, and nobody else uses it meanwhile.
+Its processor time, its log and its pages are taken, not anybody's speed, so that a busy machine does little harm. From these
+figures `reckoning.py` says where one PostgreSQL ends. It is where DATABASE_URL says, on this machine, and nobody else uses it.
 """
 
 import argparse
@@ -70,8 +70,12 @@ class Bench:
         return serving(self.arguments.dunnage, BENCH / model / "model.py", self.name, self.work / self.name, *shared, *options)
 
     def jobs_and_hints(self):
-        """A replica with nothing to do; hints for others and for it, where nothing is due; jobs one by one, and many at once."""
+        """A replica with nothing to do; hints that nobody hears, that are for others, and for it where nothing is due; jobs one by
+        one, and many at once."""
         count, steps = self.arguments.count, A_SECOND * self.arguments.seconds
+        time.sleep(SETTLED_SECS)
+        empty = self.during(lambda: time.sleep(self.arguments.seconds))
+        unheard = self.during(lambda: self.steadily(lambda: self.hint("nobody")))
         with self.serving("jobs") as url:
             self.many(url, 1000)  # until everything is warm
             time.sleep(SETTLED_SECS)
@@ -86,8 +90,9 @@ class Bench:
         return {
             "connections": connections,
             "idle_statements_per_second": idle["transactions"] / idle["seconds"],
-            "idle_cpu_ms_per_second": idle["cpu_ms"] / idle["seconds"],
-            "hint_cpu_ms": (deaf["cpu_ms"] - idle["cpu_ms"]) / steps,
+            "idle_cpu_ms_per_second": (idle["cpu_ms"] - empty["cpu_ms"]) / idle["seconds"],
+            "notify_cpu_ms": (unheard["cpu_ms"] - empty["cpu_ms"]) / steps,
+            "listener_cpu_ms": (deaf["cpu_ms"] - idle["cpu_ms"] - unheard["cpu_ms"] + empty["cpu_ms"]) / steps,
             "claim_cpu_ms": (woken["cpu_ms"] - deaf["cpu_ms"]) / steps,
             "claims_per_hint": (woken["transactions"] - deaf["transactions"]) / steps,
             "single_job_cpu_ms": (single["cpu_ms"] - idle["cpu_ms"]) / steps,

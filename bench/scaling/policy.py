@@ -56,10 +56,10 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Target tracking as CloudWatch and Application Auto Scaling do it: an alarm for each target and direction over metrics of a minute,
-    replicas in proportion to the metric, the largest number that any target asks for.
+    """Target tracking as CloudWatch and Application Auto Scaling do it: an alarm for each target and direction over metrics of a
+    minute, replicas in proportion to the metric, and of all targets the one that asks for most.
 
-    AWS does not publish how far it goes when it scales in. Here it goes to what the highest of the datapoints behind the alarm would need.
+    AWS does not publish how far it goes when it scales in. Here it goes to what the highest datapoint behind the alarm would need.
     """
 
     targets: tuple[Target, ...]

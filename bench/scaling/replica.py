@@ -43,8 +43,8 @@ class Replica:
         self.serving_s = self.cpu_s = self.serving_s_before = self.cpu_s_before = 0.0
 
     def answer(self, now):
-        """How long a request takes that comes now, or `None` if it is refused. Accepted ones are served in turn, so that the time at
-        which the worker is free says all about its queue."""
+        """How long a request takes that comes now, or `None` if it is refused. Accepted ones are served in turn, so that the time
+        at which the worker is free says all about its queue."""
         begin = self.free_at if self.free_at > now else now
         wait = begin - now
         if wait > MAX_QUEUE_WAIT and wait > ALWAYS_WAIT * self.request_s:
