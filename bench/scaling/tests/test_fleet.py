@@ -111,6 +111,18 @@ class Replicas(unittest.TestCase):
         replica.end(4.0)
         self.assertAlmostEqual(replica.used_since_last_look(4.0)[2], alone + 2.0)
 
+    def test_requests_make_the_job_beside_them_last_longer(self):
+        script = Script(output_s=0.1, job_s=10.0, job_spread=0.0, job_cpu=1.0)
+        demand = Demand(array("d", [100.0 + number for number in range(1, 10)]), array("d", [100.0]))
+        done = [Fleet(CAPACITY, script, Fixed(1)).run(demand, until).done for until in (110.8, 111.0)]
+        self.assertEqual(done, [0, 1])
+
+    def test_a_replica_is_spared_for_a_moment_after_its_last_job(self):
+        fleet = Fleet(CAPACITY, Script(), Fixed(1), Platform(protected_after_s=5.0))
+        fleet.idle = [Replica(CAPACITY, Script(), 100.0)]
+        self.assertIsNone(fleet.dispensable(104.9))
+        self.assertIs(fleet.dispensable(105.0), fleet.idle[0])
+
     def test_a_job_whose_replica_goes_is_handed_back_when_the_grace_is_over(self):
         lasting = Script(job_s=4000.0, job_spread=0.0)
         demand = Demand(NONE, array("d", [100.0] * 30))
