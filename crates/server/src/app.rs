@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::fleet::PresenceBoard;
 use crate::http::{self, admission::Admission};
+use crate::jobs::Stations;
 use crate::metrics::Metrics;
 use crate::state::CachedState;
 
@@ -45,6 +46,8 @@ pub(crate) struct App {
     /// Rises with each reload of the script, so that idle job workers are replaced too.
     pub(crate) reloads: AtomicU64,
     pub(crate) running: Running,
+    /// Where jobs are run.
+    pub(crate) stations: Stations,
     /// What the other replicas are to be told of this one.
     pub(crate) presence: PresenceBoard,
     stopping: watch::Sender<bool>,
@@ -92,6 +95,7 @@ impl App {
             taking_over: tokio::sync::Mutex::new(()),
             reloads: AtomicU64::new(0),
             running: Running::default(),
+            stations: Stations::default(),
             presence: PresenceBoard::default(),
             stopping: watch::Sender::new(false),
         }

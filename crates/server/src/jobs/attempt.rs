@@ -326,6 +326,13 @@ async fn record(
     Ok(())
 }
 
+/// Hands a job back that was claimed when the server had already begun to end. Where that fails it is rescued when its lease ends.
+pub(super) async fn hand_back(app: &Arc<App>, lease: Lease) {
+    if let Err(failure) = release(app, lease, Duration::ZERO, None).await {
+        tracing::error!(error = failure, job = %lease.job, "a job could not be handed back");
+    }
+}
+
 /// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends: that is tried
 /// for as long as the lease is kept, unless nobody keeps it or the server is about to end.
 async fn release(app: &Arc<App>, lease: Lease, after: Duration, kept: Option<&watch::Receiver<Interrupt>>) -> Result<(), String> {
