@@ -182,7 +182,7 @@ async fn execute(
         // Nobody waits for this job any more.
         _ = interrupted.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
     };
-    tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
+    tracing::debug!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     let run = Run {
         call: CallId(0),
         deadline: None,
