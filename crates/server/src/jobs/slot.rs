@@ -29,8 +29,9 @@ pub(super) async fn slot(app: Arc<App>, beat: Beat) {
     let mut may_be_more = true;
     while !beat.is_told_to_end() {
         beat.within(Duration::ZERO);
-        if let Some(room) = station.room().filter(|room| may_be_more || room.is_idle) {
+        if let Some(room) = station.begin_claim(may_be_more) {
             may_be_more = take_up(&app, &station, room).await;
+            station.has_claimed();
         }
         match station.take_failure() {
             Some((failure, failures)) => wait_after_failure(&station, &beat, &failure, failures).await,
@@ -74,7 +75,7 @@ async fn wait_after_failure(station: &Station, beat: &Beat, failure: &str, failu
 /// Whether there may be work now, as far as one can tell without looking at what there was before.
 async fn wait_for_work(app: &App, station: &Station, beat: &Beat) -> bool {
     let wait = POLL.mul_f64(rand::random_range(0.75..=1.25));
-    let has_room = station.room().is_some();
+    let has_room = station.has_room();
     beat.within(wait);
     tokio::select! {
         () = app.store.work_hint(), if has_room => true,

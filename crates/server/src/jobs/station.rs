@@ -56,6 +56,8 @@ struct Line {
     at_hand: u32,
     /// Whether nobody may be lined up behind the one that is at hand.
     is_closed: bool,
+    /// Whether an idle worker is to get what is next in the queue.
+    is_claiming: bool,
     /// What has gone wrong outside of jobs since it was last asked for.
     failure: Option<String>,
     /// How often that has happened in a row.
@@ -68,8 +70,15 @@ type Turn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireErro
 
 impl Station {
     pub(super) fn new(runner: Runner) -> Self {
-        let line =
-            Line { turns: Arc::new(Semaphore::new(1)), at_hand: 0, is_closed: false, failure: None, failures: 0, told: None };
+        let line = Line {
+            turns: Arc::new(Semaphore::new(1)),
+            at_hand: 0,
+            is_closed: false,
+            is_claiming: false,
+            failure: None,
+            failures: 0,
+            told: None,
+        };
         Self {
             runner: runner.into(),
             pace: Pace::unknown(),
@@ -80,12 +89,30 @@ impl Station {
         }
     }
 
-    /// What may be claimed now; `None` while there is enough at hand, which [`Station::changed`] ends.
-    pub(super) fn room(&self) -> Option<Ahead> {
-        if self.attempts().are_too_many() {
-            return None;
-        }
-        let line = self.line();
+    /// What is to be claimed now: nothing while there is enough at hand, which [`Station::changed`] ends, and only for an idle worker
+    /// unless there `may_be_more`.
+    ///
+    /// An idle worker has no spare seats until [`Station::has_claimed`] is called: it may be training that is claimed, and what is
+    /// submitted then has to wait for the new version.
+    pub(super) fn begin_claim(&self, may_be_more: bool) -> Option<Ahead> {
+        let are_too_many = self.attempts().are_too_many();
+        let mut line = self.line();
+        let ahead = self.room(&line).filter(|ahead| !are_too_many && (may_be_more || ahead.is_idle));
+        line.is_claiming = ahead.is_some_and(|ahead| ahead.is_idle);
+        ahead
+    }
+
+    /// What was claimed has been started.
+    pub(super) fn has_claimed(&self) {
+        self.line().is_claiming = false;
+    }
+
+    /// Whether anything would be claimed if it were there.
+    pub(super) fn has_room(&self) -> bool {
+        !self.attempts().are_too_many() && self.room(&self.line()).is_some()
+    }
+
+    fn room(&self, line: &Line) -> Option<Ahead> {
         (!line.is_closed).then(|| room(line.at_hand, self.pace.places())).flatten()
     }
 
@@ -94,14 +121,14 @@ impl Station {
         self.line().at_hand
     }
 
-    /// A seat for one more attempt, if the worker will have time for it soon.
+    /// A seat for one more attempt, if the worker will have time for it soon and nothing has been wrong with it lately.
     pub(super) fn spare_seat(self: &Arc<Self>) -> Option<Seat> {
         if self.attempts().are_too_many() {
             return None;
         }
         let mut line = self.line();
-        let has_room = !line.is_closed && line.at_hand < self.pace.places();
-        has_room.then(|| self.sit_down(&mut line))
+        let takes_any = !line.is_closed && !line.is_claiming && line.failures == 0;
+        (takes_any && line.at_hand < self.pace.places()).then(|| self.sit_down(&mut line))
     }
 
     /// A seat for an attempt that has been claimed.
