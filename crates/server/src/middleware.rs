@@ -45,6 +45,8 @@ pub(crate) async fn around(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let begin = Instant::now();
+    // Also when the client hangs up and nobody asks for the answer any more.
+    let _in_flight = request.app_data::<web::Data<App>>().map(|app| app.metrics.begin_request());
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().clone());
