@@ -1,0 +1,89 @@
+//! The whole server, as it is shipped, under callgrind, with the runtime without a language for a worker.
+
+use std::net::SocketAddr;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::callgrind::Callgrind;
+use crate::client::{Client, Question};
+use crate::place::Place;
+
+/// How long the server may take to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How many instructions a server takes for its start, so many equal questions one after the other, and its end.
+pub(crate) fn count(place: &Place, callgrind: &Callgrind, question: &Question, rounds: u32) -> anyhow::Result<u64> {
+    let service = Service::start(place, callgrind)?;
+    let asked = service.ask(question, rounds);
+    // What it has logged explains what went wrong.
+    let asked = asked.with_context(|| format!("the server's words:\n{}", callgrind.words()));
+    service.stop()?;
+    asked?;
+    callgrind.total()
+}
+
+struct Service<'a> {
+    child: Child,
+    callgrind: &'a Callgrind,
+}
+
+impl<'a> Service<'a> {
+    fn start(place: &Place, callgrind: &'a Callgrind) -> anyhow::Result<Self> {
+        std::fs::write(callgrind.folder().join("model.txt"), "constant").context("the script cannot be written")?;
+        let mut command = callgrind.command(&place.server()?)?;
+        command.args(["serve", "model.txt", "--port", "0", "--runtime"]).arg(place.runtime()?);
+        let child = command.spawn().context("`valgrind` cannot be run; install it")?;
+        Ok(Self { child, callgrind })
+    }
+
+    fn ask(&self, question: &Question, rounds: u32) -> anyhow::Result<()> {
+        let mut client = Client::connect(self.address()?)?;
+        (0..rounds).try_for_each(|_| client.ask(question))
+    }
+
+    /// Where it listens, as soon as it does.
+    fn address(&self) -> anyhow::Result<SocketAddr> {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(address) = self.callgrind.words().lines().find_map(listening) {
+                return Ok(address);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        bail!("the server does not listen after {} s", PATIENCE.as_secs())
+    }
+
+    /// Tells it to end, and waits until it has.
+    fn stop(mut self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("the server cannot be told to end")?;
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            match self.child.try_wait().context("the server cannot be waited for")? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("the server ended with {status}:\n{}", self.callgrind.words()),
+                None => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
+        bail!("the server does not end:\n{}", self.callgrind.words())
+    }
+}
+
+impl Drop for Service<'_> {
+    /// It does not outlive a failure.
+    fn drop(&mut self) {
+        // It has ended where it was stopped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in the line of the log that tells it.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    (entry["message"] == "listening").then(|| entry["address"].as_str()?.parse().ok())?
+}

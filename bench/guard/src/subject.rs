@@ -1,0 +1,123 @@
+//! What is counted.
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::callgrind::Callgrind;
+use crate::client::Question;
+use crate::place::Place;
+use crate::{codec, pool, service};
+
+/// One thing that is counted.
+pub struct Subject {
+    /// Its name in the file of limits.
+    pub name: &'static str,
+    /// What a round of it is.
+    pub round: &'static str,
+    /// Half of the rounds of its longer run. More of them leave less of what a start costs more or less.
+    rounds: u32,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Done by this program, which is run once more for that.
+    Here(fn(&Place, u32) -> anyhow::Result<()>),
+    /// Asked of a server.
+    Asked(fn() -> Question),
+}
+
+/// Everything that is counted.
+pub const SUBJECTS: [Subject; 6] = [
+    Subject {
+        name: "encode_call",
+        round: "a call with one file is written as a frame",
+        rounds: 2000,
+        kind: Kind::Here(codec::encode_calls),
+    },
+    Subject {
+        name: "decode_answer",
+        round: "an answer with 128 numbers is read from its frame",
+        rounds: 2000,
+        kind: Kind::Here(codec::decode_answers),
+    },
+    Subject {
+        name: "print_vector",
+        round: "128 numbers are printed as JSON",
+        rounds: 2000,
+        kind: Kind::Here(codec::print_vectors),
+    },
+    Subject {
+        name: "pool",
+        round: "a request passes through the queue to a worker, and its answer back",
+        rounds: 1000,
+        kind: Kind::Here(pool::ask),
+    },
+    Subject {
+        name: "output",
+        round: "`POST /output` without files is answered with 128 numbers",
+        rounds: 1000,
+        kind: Kind::Asked(|| Question::new(&json!({"Files": []}))),
+    },
+    Subject {
+        name: "output_params",
+        round: "the same, with 128 numbers in `Params`",
+        rounds: 1000,
+        kind: Kind::Asked(|| Question::new(&json!({"Files": [], "Params": {"row": codec::numbers()}}))),
+    },
+];
+
+impl Subject {
+    /// The subject of this name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn named(name: &str) -> anyhow::Result<&'static Self> {
+        SUBJECTS.iter().find(|subject| subject.name == name).with_context(|| format!("nothing is counted as `{name}`"))
+    }
+
+    /// Does so many rounds of what is done by this program.
+    ///
+    /// # Errors
+    ///
+    /// When a round fails.
+    pub fn run(&self, place: &Place, rounds: u32) -> anyhow::Result<()> {
+        match self.kind {
+            Kind::Here(run) => run(place, rounds),
+            Kind::Asked(_) => anyhow::bail!("`{}` is asked of a server", self.name),
+        }
+    }
+
+    /// How many instructions a round takes.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be run or fails.
+    pub fn count(&self, place: &Place) -> anyhow::Result<u64> {
+        let shorter = self.total(place, self.rounds)?;
+        let longer = self.total(place, 2 * self.rounds)?;
+        let difference = longer.checked_sub(shorter).context("more rounds took fewer instructions")?;
+        Ok(difference / u64::from(self.rounds))
+    }
+
+    fn total(&self, place: &Place, rounds: u32) -> anyhow::Result<u64> {
+        let failed = || format!("`{}` cannot be counted", self.name);
+        let callgrind = Callgrind::new()?;
+        match self.kind {
+            Kind::Here(_) => callgrind.count(place.guard(), &["run", self.name, &rounds.to_string()]).with_context(failed),
+            Kind::Asked(question) => service::count(place, &callgrind, &question(), rounds).with_context(failed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_given_once() {
+        for subject in &SUBJECTS {
+            assert_eq!(SUBJECTS.iter().filter(|other| other.name == subject.name).count(), 1, "{}", subject.name);
+        }
+    }
+}
