@@ -8,6 +8,7 @@ mod callgrind;
 mod client;
 pub mod codec;
 mod limits;
+mod object;
 mod place;
 mod pool;
 mod report;

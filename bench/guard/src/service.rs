@@ -10,10 +10,13 @@ use serde_json::Value;
 
 use crate::callgrind::Callgrind;
 use crate::client::{Client, Question};
+use crate::object;
 use crate::place::Place;
 
 /// How long the server may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Nothing is asked of S3 a second time, nor done because time has passed.
+const SETTINGS: [&str; 6] = ["serve", "model.txt", "--port", "0", "--revalidate", "never"];
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many instructions a server takes for its start, so many equal questions one after the other, and its end.
@@ -36,7 +39,7 @@ impl<'a> Service<'a> {
     fn start(place: &Place, callgrind: &'a Callgrind) -> anyhow::Result<Self> {
         std::fs::write(callgrind.folder().join("model.txt"), "constant").context("the script cannot be written")?;
         let mut command = callgrind.command(&place.server()?)?;
-        command.args(["serve", "model.txt", "--port", "0", "--runtime"]).arg(place.runtime()?);
+        command.args(SETTINGS).arg("--runtime").arg(place.runtime()?).envs(object::variables()?);
         let child = command.spawn().context("`valgrind` cannot be run; install it")?;
         Ok(Self { child, callgrind })
     }

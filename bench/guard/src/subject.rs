@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::callgrind::Callgrind;
 use crate::client::Question;
 use crate::place::Place;
-use crate::{codec, pool, service};
+use crate::{codec, object, pool, service};
 
 /// One thing that is counted.
 pub struct Subject {
@@ -23,11 +23,11 @@ enum Kind {
     /// Done by this program, which is run once more for that.
     Here(fn(&Place, u32) -> anyhow::Result<()>),
     /// Asked of a server.
-    Asked(fn() -> Question),
+    Asked(fn() -> anyhow::Result<Question>),
 }
 
 /// Everything that is counted.
-pub const SUBJECTS: [Subject; 6] = [
+pub const SUBJECTS: [Subject; 7] = [
     Subject {
         name: "encode_call",
         round: "a call with one file is written as a frame",
@@ -56,13 +56,22 @@ pub const SUBJECTS: [Subject; 6] = [
         name: "output",
         round: "`POST /output` without files is answered with 128 numbers",
         rounds: 1000,
-        kind: Kind::Asked(|| Question::new(&json!({"Files": []}))),
+        kind: Kind::Asked(|| Ok(Question::new(&json!({"Files": []})))),
     },
     Subject {
         name: "output_params",
         round: "the same, with 128 numbers in `Params`",
         rounds: 1000,
-        kind: Kind::Asked(|| Question::new(&json!({"Files": [], "Params": {"row": codec::numbers()}}))),
+        kind: Kind::Asked(|| Ok(Question::new(&json!({"Files": [], "Params": {"row": codec::numbers()}})))),
+    },
+    Subject {
+        name: "output_object",
+        round: "the same without `Params`, with an object of S3 that lies in the cache",
+        rounds: 1000,
+        kind: Kind::Asked(|| {
+            object::put()?;
+            Ok(Question::new(&json!({"Files": [object::uri()?]})))
+        }),
     },
 ];
 
@@ -105,7 +114,7 @@ impl Subject {
         let callgrind = Callgrind::new()?;
         match self.kind {
             Kind::Here(_) => callgrind.count(place.guard(), &["run", self.name, &rounds.to_string()]).with_context(failed),
-            Kind::Asked(question) => service::count(place, &callgrind, &question(), rounds).with_context(failed),
+            Kind::Asked(question) => service::count(place, &callgrind, &question()?, rounds).with_context(failed),
         }
     }
 }
