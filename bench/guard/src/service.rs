@@ -21,6 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many instructions a server takes for its start, so many equal questions one after the other, and its end.
 pub(crate) fn count(place: &Place, callgrind: &Callgrind, question: &Question, rounds: u32) -> anyhow::Result<u64> {
+    object::put()?;
     let service = Service::start(place, callgrind)?;
     let asked = service.ask(question, rounds);
     // What it has logged explains what went wrong.

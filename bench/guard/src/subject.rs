@@ -1,7 +1,7 @@
 //! What is counted.
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::callgrind::Callgrind;
 use crate::client::Question;
@@ -22,12 +22,12 @@ pub struct Subject {
 enum Kind {
     /// Done by this program, which is run once more for that.
     Here(fn(&Place, u32) -> anyhow::Result<()>),
-    /// Asked of a server.
-    Asked(fn() -> anyhow::Result<Question>),
+    /// Asked of a server, with this body.
+    Asked(fn() -> anyhow::Result<Value>),
 }
 
 /// Everything that is counted.
-pub const SUBJECTS: [Subject; 7] = [
+pub const SUBJECTS: [Subject; 6] = [
     Subject {
         name: "encode_call",
         round: "a call with one file is written as a frame",
@@ -54,24 +54,15 @@ pub const SUBJECTS: [Subject; 7] = [
     },
     Subject {
         name: "output",
-        round: "`POST /output` without files is answered with 128 numbers",
+        round: "`POST /output` with one object of S3, which lies in the cache, is answered with 128 numbers",
         rounds: 1000,
-        kind: Kind::Asked(|| Ok(Question::new(&json!({"Files": []})))),
+        kind: Kind::Asked(|| Ok(json!({"Files": [object::uri()?]}))),
     },
     Subject {
         name: "output_params",
         round: "the same, with 128 numbers in `Params`",
         rounds: 1000,
-        kind: Kind::Asked(|| Ok(Question::new(&json!({"Files": [], "Params": {"row": codec::numbers()}})))),
-    },
-    Subject {
-        name: "output_object",
-        round: "the same without `Params`, with an object of S3 that lies in the cache",
-        rounds: 1000,
-        kind: Kind::Asked(|| {
-            object::put()?;
-            Ok(Question::new(&json!({"Files": [object::uri()?]})))
-        }),
+        kind: Kind::Asked(|| Ok(json!({"Files": [object::uri()?], "Params": {"row": codec::numbers()}}))),
     },
 ];
 
@@ -114,7 +105,7 @@ impl Subject {
         let callgrind = Callgrind::new()?;
         match self.kind {
             Kind::Here(_) => callgrind.count(place.guard(), &["run", self.name, &rounds.to_string()]).with_context(failed),
-            Kind::Asked(question) => service::count(place, &callgrind, &question()?, rounds).with_context(failed),
+            Kind::Asked(body) => service::count(place, &callgrind, &Question::new(&body()?), rounds).with_context(failed),
         }
     }
 }
