@@ -52,19 +52,20 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn check(limits: &Limits) -> anyhow::Result<()> {
-    let report = Report::new(&count()?, limits)?;
+    let report = Report::new(&count(|subject, place| subject.count_beside(limits.of(subject.name)?, place))?, limits)?;
     show(&report);
     report.judge(limits, &Tools::here()?)
 }
 
 fn write(path: &Path) -> anyhow::Result<()> {
-    let instructions = count()?.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    let counts = count(Subject::count_often)?;
+    let instructions = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
     Limits { tools: Tools::here()?, instructions }.write(path)
 }
 
 fn spread(times: u32) -> anyhow::Result<()> {
     for _ in 0..times {
-        show(&format!("{:?}", count()?));
+        show(&format!("{:?}", count(Subject::count)?));
     }
     Ok(())
 }
@@ -75,10 +76,10 @@ fn show(found: &dyn Display) {
 }
 
 /// Counts everything, on one core.
-fn count() -> anyhow::Result<Vec<(&'static str, u64)>> {
+fn count(of: impl Fn(&Subject, &Place) -> anyhow::Result<u64>) -> anyhow::Result<Vec<(&'static str, u64)>> {
     stay_on_one_core()?;
     let place = Place::own()?;
-    SUBJECTS.iter().map(|subject| Ok((subject.name, subject.count(&place)?))).collect()
+    SUBJECTS.iter().map(|subject| Ok((subject.name, of(subject, &place)?))).collect()
 }
 
 /// Whatever is started from here stays there, too: how many threads a server has, and which of them runs next, is then the same on

@@ -19,16 +19,31 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SETTINGS: [&str; 6] = ["serve", "model.txt", "--port", "0", "--revalidate", "never"];
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How many instructions a server takes for its start, so many equal questions one after the other, and its end.
-pub(crate) fn count(place: &Place, callgrind: &Callgrind, question: &Question, rounds: u32) -> anyhow::Result<u64> {
+/// What a server took for its start, its answers and its end.
+pub(crate) struct Taken {
+    pub(crate) instructions: u64,
+    /// How long it was up.
+    pub(crate) time: Duration,
+}
+
+/// Starts a server, asks it so many equal questions one after the other, and ends it, but not before it has been up for `at_least`: what
+/// it does now and then, such as looking for orphans, it has then done as often as another that was up for as long.
+pub(crate) fn take(
+    place: &Place,
+    callgrind: &Callgrind,
+    question: &Question,
+    rounds: u32,
+    at_least: Duration,
+) -> anyhow::Result<Taken> {
     object::put()?;
     let service = Service::start(place, callgrind)?;
-    let asked = service.ask(question, rounds);
-    // What it has logged explains what went wrong.
-    let asked = asked.with_context(|| format!("the server's words:\n{}", callgrind.words()));
+    let begin = Instant::now();
+    let asked = service.ask(question, rounds).with_context(|| format!("the server's words:\n{}", callgrind.words()));
+    std::thread::sleep(at_least.saturating_sub(begin.elapsed()));
+    let time = begin.elapsed();
     service.stop()?;
     asked?;
-    callgrind.total()
+    Ok(Taken { instructions: callgrind.total()?, time })
 }
 
 struct Service<'a> {
