@@ -7,7 +7,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use dunnage_guard::subject::{SUBJECTS, Subject};
 use dunnage_guard::{Limits, Place, Report, Tools};
+use mimalloc::MiMalloc;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// As in `dunnage`.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Counts the instructions of what every request passes through.
 #[derive(Parser)]
