@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What starts tasks and threads otherwise: the file, how often, and what it is.
-const KNOWN: [(&str, usize, &str); 24] = [
+const KNOWN: [(&str, usize, &str); 25] = [
     ("cli/src/client/interrupt.rs", 1, "a client's thread, which waits for Ctrl-C and ends the process"),
     ("cli/src/commands/serve.rs", 1, "waits for signals, and ends the process"),
     ("cli/src/logging/outlet.rs", 1, "writes the log; if it ends, what is left out is counted"),
@@ -24,6 +24,7 @@ const KNOWN: [(&str, usize, &str); 24] = [
     ("store/src/postgres/open.rs", 1, "drives the first connection"),
     ("store/src/sqlite/readers.rs", 1, "survives panics by itself; loops wait for it, and are missed when it stands still"),
     ("store/src/sqlite/writer.rs", 1, "the same"),
+    ("workers/src/ended.rs", 1, "waits for one child where the system does not, and ends with it"),
     ("workers/src/launch.rs", 1, "the launcher: a thread that has a beat"),
     ("workers/src/process.rs", 1, "clears away what a dropped process leaves"),
     ("workers/src/shared_memory.rs", 1, "a thread that has a beat"),

@@ -8,10 +8,12 @@ mod admission;
 mod allowance;
 mod answer;
 mod batch;
+mod busy;
 mod calls;
 mod connection;
 mod conversation;
 mod device;
+mod ended;
 mod exit;
 mod family;
 #[doc(hidden)]
