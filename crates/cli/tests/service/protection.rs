@@ -106,7 +106,7 @@ fn a_task_is_protected_while_a_job_runs_and_not_afterwards() {
     let service = setup.start();
     let job = service.submit("/input", &setup.body(json!({})));
     let protect = json!({"ProtectionEnabled": true, "ExpiresInMinutes": 10});
-    assert_eq!(agent.wait_for(1), [protect.clone()]);
+    assert_eq!(agent.wait_for(1), std::slice::from_ref(&protect));
     assert_eq!(service.status(&job)["state"], "running");
     let_go(&setup, &service, &job);
     assert_eq!(agent.wait_for(2), [protect, json!({"ProtectionEnabled": false})]);
