@@ -14,7 +14,7 @@ API_VERSIONS = {
     "Kustomization": "kustomize.config.k8s.io/v1beta1",
     "Component": "kustomize.config.k8s.io/v1alpha1",
 }
-FIELDS = {"apiVersion", "kind", "resources", "components", "patches", "images"}
+FIELDS = {"apiVersion", "kind", "namespace", "resources", "components", "patches", "images"}
 
 
 class Broken(Exception):
@@ -43,6 +43,8 @@ def _apply(folder, kind, manifests):
         _patch(folder, patch, manifests)
     for image in custom.get("images", []):
         _rename_image(folder, image, manifests)
+    for manifest in manifests if "namespace" in custom else []:
+        manifest["metadata"]["namespace"] = custom["namespace"]
     return manifests
 
 
@@ -94,7 +96,7 @@ def _rename_image(folder, image, manifests):
         container
         for manifest in manifests
         for container in manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
-        if container["image"] == image["name"]
+        if container["image"].split(":")[0] == image["name"]
     ]
     if not containers:
         raise Broken(f"`{folder}` renames the image `{image['name']}`, which no container has")

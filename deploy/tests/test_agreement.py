@@ -76,7 +76,9 @@ class Kubernetes:
         self.manifests = {kustomize.key(manifest): manifest for manifest in kustomize.compose(DEPLOY / "kubernetes" / overlay)}
         self.pod = self.manifests["Deployment", "model"]["spec"]["template"]["spec"]
         (self.server,) = self.pod["containers"]
-        self.environment = {variable["name"]: variable.get("value") for variable in self.server["env"]}
+        (settings,) = [source["configMapRef"]["name"] for source in self.server["envFrom"] if "configMapRef" in source]
+        self.environment = self.manifests["ConfigMap", settings]["data"]
+        self.secrets = {variable["name"] for variable in self.server["env"]}
 
 
 class Agreement(unittest.TestCase):
@@ -164,7 +166,7 @@ class Agreement(unittest.TestCase):
     def test_each_variable_that_is_set_is_one_that_the_server_knows(self):
         known = set(documents.settings()) | COMING["variables"]
         used = set(self.ecs.environment) | self.ecs.secrets | set(self.beanstalk.environment) | self.beanstalk.variables
-        used |= {name for made in self.kubernetes for name in made.environment}
+        used |= {name for made in self.kubernetes for name in (*made.environment, *made.secrets)}
         unknown = {name for name in used if name not in known and not name.startswith("MODEL_")}
         self.assertEqual(unknown, set())
         self.assertEqual(COMING["variables"] & set(documents.settings()), set(), "it has come")
@@ -213,6 +215,7 @@ class Agreement(unittest.TestCase):
         for metric in dunnage_metrics(self.beanstalk.added):
             (dimension,) = metric["Dimensions"]
             self.assertEqual((dimension["Name"], dimension["Value"]["Fn::GetOptionSetting"]["OptionName"]), ("Service", "DUNNAGE_NAME"))
+        self.assertEqual(self.kubernetes[3].environment["DUNNAGE_DEVICE"], self.ecs.environment["DUNNAGE_DEVICE"]["Fn::If"][1])
         for made in self.kubernetes:
             name = made.environment["DUNNAGE_NAME"]
             for manifest in made.manifests.values():

@@ -59,7 +59,7 @@ class Composition(unittest.TestCase):
     def test_a_gpu_is_limited_asked_for_and_told_to_the_script(self):
         container = server("overlays/gpu")
         self.assertEqual(container["resources"]["limits"]["nvidia.com/gpu"], 1)
-        self.assertIn({"name": "DUNNAGE_DEVICE", "value": "cuda:0"}, container["env"])
+        self.assertEqual(made("overlays/gpu")["ConfigMap", "model"]["data"]["DUNNAGE_DEVICE"], "cuda:0")
         names = [metric.get("pods", metric.get("external"))["metric"]["name"]
                  for metric in made("overlays/gpu")["HorizontalPodAutoscaler", "model"]["spec"]["metrics"]]
         self.assertIn("dunnage_gpu_utilization_ratio", names)

@@ -160,7 +160,7 @@ def _below(folder, suffix):
 
 
 def _patches(name):
-    return Path(name).name in ("gpu.yaml", "scaled.yaml") or name == "kubernetes/overlays/gpu/autoscaler.yaml"
+    return Path(name).name in ("gpu.yaml", "device.yaml", "scaled.yaml") or name == "kubernetes/overlays/gpu/autoscaler.yaml"
 
 
 # The first that a file belongs to checks it.
