@@ -65,6 +65,8 @@ test: lint ## all checks and tests, as CI runs them
 		$(PYTHON) -m unittest discover -s runtimes/python/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
+	@echo "test: deployment files"
+	@$(PYTHON) -m unittest discover -s deploy/tests --verbose
 
 chaos: setup-test ## a minute of faults on each store; and whether broken copies of the product are noticed
 	@cargo build --workspace --locked
