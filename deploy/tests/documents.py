@@ -10,7 +10,11 @@ ROOT = DEPLOY.parent
 TESTS = "tests"
 
 
-class _Template(yaml.SafeLoader):
+# libyaml's, where it is there, which is ten times as fast.
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Template(Loader):
     """CloudFormation's short forms, read as the long ones."""
 
 
@@ -36,7 +40,7 @@ def template(path):
 
 def documents(path):
     """Every document of a YAML file."""
-    return list(yaml.safe_load_all(Path(path).read_text()))
+    return list(yaml.load_all(Path(path).read_text(), Loader))
 
 
 def document(path):

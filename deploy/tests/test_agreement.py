@@ -84,10 +84,11 @@ class Kubernetes:
 class Agreement(unittest.TestCase):
     maxDiff = None
 
-    def setUp(self):
-        self.ecs, self.beanstalk = Ecs(), Beanstalk()
-        self.kubernetes = [Kubernetes(overlay) for overlay in OVERLAYS]
-        self.platforms = [self.ecs, self.beanstalk, *self.kubernetes]
+    @classmethod
+    def setUpClass(cls):
+        cls.ecs, cls.beanstalk = Ecs(), Beanstalk()
+        cls.kubernetes = [Kubernetes(overlay) for overlay in OVERLAYS]
+        cls.platforms = [cls.ecs, cls.beanstalk, *cls.kubernetes]
 
     def ends_within(self, platform):
         """How long a server may take to end, by what it is told."""
@@ -203,8 +204,7 @@ class Agreement(unittest.TestCase):
                 self.assertIn(metric[kind.lower()]["metric"]["name"], told[kind])
 
     def test_each_metric_of_cloudwatch_is_one_that_is_promised(self):
-        resources = self.ecs.resources | self.beanstalk.added
-        asked = {metric["MetricName"] for metric in dunnage_metrics(resources)}
+        asked = {metric["MetricName"] for metric in dunnage_metrics([self.ecs.resources, self.beanstalk.added])}
         self.assertLessEqual(asked, COMING["cloudwatch"])
         self.assertIn("Backlog", asked)
 
@@ -215,7 +215,6 @@ class Agreement(unittest.TestCase):
         for metric in dunnage_metrics(self.beanstalk.added):
             (dimension,) = metric["Dimensions"]
             self.assertEqual((dimension["Name"], dimension["Value"]["Fn::GetOptionSetting"]["OptionName"]), ("Service", "DUNNAGE_NAME"))
-        self.assertEqual(self.kubernetes[3].environment["DUNNAGE_DEVICE"], self.ecs.environment["DUNNAGE_DEVICE"]["Fn::If"][1])
         for made in self.kubernetes:
             name = made.environment["DUNNAGE_NAME"]
             for manifest in made.manifests.values():
@@ -224,6 +223,9 @@ class Agreement(unittest.TestCase):
             for metric in scaler["spec"]["metrics"] if scaler else []:
                 if "external" in metric:
                     self.assertEqual(metric["external"]["metric"]["selector"]["matchLabels"], {"service": name})
+
+    def test_scripts_see_gpus_by_the_same_name(self):
+        self.assertEqual(self.kubernetes[3].environment["DUNNAGE_DEVICE"], self.ecs.environment["DUNNAGE_DEVICE"]["Fn::If"][1])
 
     def test_a_service_is_scaled_by_the_same_backlog_everywhere(self):
         ecs = template(DEPLOY / "ecs" / "service.yaml")["Parameters"]["BacklogPerTask"]["Default"]

@@ -15,7 +15,6 @@ MISTAKES = [
     ("ecs/service.yaml", "StopTimeout: 120", "StopTimeout: long", "long"),
     ("ecs/service.yaml", "TaskRoleArn: !GetAtt TaskRole.Arn", "TaskRoleArn: !GetAtt TaskRoll.Arn", "TaskRoll"),
     ("ecs/service.yaml", "PolicyType: TargetTrackingScaling", "PolicyType: TargetTracking", "TargetTracking"),
-    ("ecs/service.yaml", "Condition: OnInstances", "Condition: OnInstance", "OnInstance"),
     ("elastic-beanstalk/environment.yaml", "SolutionStackName: !Ref Platform", "SolutionStack: !Ref Platform", "SolutionStack"),
     ("elastic-beanstalk/environment.yaml", "Roles: [!Ref InstanceRole]", "Roles: !Ref InstanceRole", "array"),
     ("elastic-beanstalk/environment.yaml", "VPCId, Value: !Ref Vpc", "VPCId, Value: !Ref Network", "Network"),
