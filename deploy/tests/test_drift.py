@@ -19,7 +19,7 @@ CHANGES = [
     ("ecs/service.yaml", "/healthz/ready", "/healthz/live", "everybody_asks_for_health_by_a_path_that_there_is"),
     ("ecs/service.yaml", "Value: 75s", "Value: 50s", "a_load_balancer_closes_idle_connections_before_the_server_does"),
     ("ecs/service.yaml", "Value: 5m", "Value: 10m", "a_script_has_its_time_to_load_before_anybody_loses_patience"),
-    ("ecs/service.yaml", "MetricName: Backlog", "MetricName: Backlogs", "each_metric_of_cloudwatch_is_one_that_is_promised"),
+    ("ecs/service.yaml", "MetricName: Backlog", "MetricName: Backlogs", "each_metric_of_cloudwatch_is_one_that_the_server_writes_with_those_dimensions"),
     ("ecs/service.yaml", "/${Prefix}/files/", "/files/", "a_server_may_read_and_write_what_its_role_lets_it"),
     ("ecs/service.yaml", "UnhealthyThresholdCount: 10", "UnhealthyThresholdCount: 5",
      "what_is_unhealthy_may_be_so_for_as_long_as_a_database_fails_over"),
@@ -38,7 +38,7 @@ CHANGES = [
     ("kubernetes/overlays/keda/scaled-object.yaml", 'threshold: "5"', 'threshold: "6"',
      "a_service_is_scaled_by_the_same_backlog_everywhere"),
     ("kubernetes/overlays/keda/scaled-object.yaml", "jobs_queued", "jobs_waiting", "each_metric_of_prometheus_is_one_that_the_server_has"),
-    ("kubernetes/overlays/hpa/prometheus-adapter.yaml", "as: dunnage_worker_busy_ratio", "as: dunnage_worker_busy",
+    ("kubernetes/overlays/hpa/prometheus-adapter.yaml", "as: dunnage_workers_busy_ratio", "as: dunnage_workers_busy",
      "an_autoscaler_asks_the_adapter_for_what_it_tells"),
     ("kubernetes/components/gpu/device.yaml", "cuda:0", "gpu:0", "scripts_see_gpus_by_the_same_name"),
 ]

@@ -132,7 +132,7 @@ class Commands(unittest.TestCase):
 
 class Page(unittest.TestCase):
     def test_variables_and_flags_are_the_servers(self):
-        known = set(documents.settings()) | {"DUNNAGE_METRICS"}
+        known = set(documents.settings())
         self.assertLessEqual(set(re.findall(r"DUNNAGE_[A-Z_]+", TEXT)), known)
         self.assertLessEqual(set(re.findall(r"`(--[a-z-]+)`", TEXT)), documents.flags())
 
