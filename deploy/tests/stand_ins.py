@@ -62,8 +62,7 @@ def task_definition(name, properties):
 
 
 def service(name, properties):
-    numbers = {"desiredCount": int(properties["DesiredCount"])}
-    answer = boto3.client("ecs").create_service(**{"serviceName": name} | camel(properties) | numbers)
+    answer = boto3.client("ecs").create_service(**{"serviceName": name, "desiredCount": 1} | camel(properties))
     return answer["service"]["serviceArn"]
 
 
