@@ -70,6 +70,8 @@ test: lint ## all checks and tests, as CI runs them
 		$(PYTHON) -m unittest discover -s runtimes/python/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
+	@echo "test: deployment files"
+	@$(PYTHON) -m unittest discover -s deploy/tests --verbose
 	@$(MAKE) --no-print-directory guard
 
 guard: build setup-test ## count the instructions of what every request passes through; fails when they are more than is committed

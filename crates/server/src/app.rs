@@ -144,15 +144,30 @@ impl App {
 #[derive(Default)]
 pub(crate) struct Running {
     attempts: Mutex<HashMap<Lease, watch::Sender<Interrupt>>>,
+    busy: watch::Sender<bool>,
 }
 
 impl Running {
     pub(crate) fn add(&self, lease: Lease, interrupt: watch::Sender<Interrupt>) {
-        self.lock().insert(lease, interrupt);
+        let mut attempts = self.lock();
+        attempts.insert(lease, interrupt);
+        self.tell_busy(&attempts);
     }
 
     pub(crate) fn remove(&self, lease: Lease) {
-        self.lock().remove(&lease);
+        let mut attempts = self.lock();
+        attempts.remove(&lease);
+        self.tell_busy(&attempts);
+    }
+
+    /// Whether any attempt runs, now and later.
+    pub(crate) fn busy(&self) -> watch::Receiver<bool> {
+        self.busy.subscribe()
+    }
+
+    fn tell_busy(&self, attempts: &HashMap<Lease, watch::Sender<Interrupt>>) {
+        let busy = !attempts.is_empty();
+        self.busy.send_if_modified(|told| std::mem::replace(told, busy) != busy);
     }
 
     /// Whether so many attempts run that no further job is taken up.

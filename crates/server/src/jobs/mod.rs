@@ -10,6 +10,7 @@ mod host;
 mod keeper;
 mod pace;
 mod persistence;
+mod protection;
 mod recorder;
 mod runner;
 mod slot;
@@ -54,6 +55,10 @@ impl Loop {
         }
         if app.config.objects.prefetch > 0 {
             upkeep.push(app.start_loop("prefetcher", ahead::fetch_ahead));
+        }
+        if let Some(agent) = &app.config.jobs.ecs_agent {
+            let agent = Arc::new(protection::Agent::new(agent));
+            upkeep.push(app.start_loop("ecs-task-protection", move |app, beat| protection::protect(app, Arc::clone(&agent), beat)));
         }
         Self { slots, upkeep }
     }
