@@ -8,9 +8,11 @@ BENCH_ROUNDS ?= 5
 BENCH_USERS ?= 100000
 # How long `make soak` lasts.
 SOAK_MINUTES ?= 10
+# Which programs `make images` puts into images: `release`, or `debug`, which are far larger but there already after `make test`.
+PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 images bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -28,6 +30,12 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
 	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
+
+images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
+	@tools/setup.sh images
+	@echo "images: the programs of target/$(PROFILE)"
+	@cargo build --locked --workspace $(if $(filter release,$(PROFILE)),--release)
+	@tools/with-engine.sh docker/make.sh $(PROFILE)
 
 bench: build ## the server and its jobs beside their peers, in turns; writes bench/RESULTS.md (about an hour)
 	@tools/setup.sh bench
