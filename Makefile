@@ -8,11 +8,12 @@ BENCH_ROUNDS ?= 5
 BENCH_USERS ?= 100000
 # How long `make soak` lasts.
 SOAK_MINUTES ?= 10
-# Which programs `make images` puts into images: `release`, or `debug`, which are far larger but there already after `make test`.
+# Which programs `make images` and `make stack` put into images: `release`, or `debug`, which are far larger but there already after `make test`.
 PROFILE ?= release
+CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 images bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 images stack bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
@@ -34,8 +35,14 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
 	@tools/setup.sh images
 	@echo "images: the programs of target/$(PROFILE)"
-	@cargo build --locked --workspace $(if $(filter release,$(PROFILE)),--release)
-	@tools/with-engine.sh docker/make.sh $(PROFILE)
+	@cargo build --locked --workspace $(CARGO_PROFILE)
+	@tools/with-engine.sh sh -c 'docker/build.sh $(PROFILE) python lua full && \
+		DUNNAGE_IMAGES_PROFILE=$(PROFILE) python3 -m unittest discover --start-directory docker/tests --verbose'
+
+stack: setup-build ## the keystroke example on docker/compose.yaml, asked through its balancer while a replica is killed
+	@tools/setup.sh stack
+	@cargo build --locked --workspace $(CARGO_PROFILE)
+	@tools/with-engine.sh sh -c 'docker/build.sh $(PROFILE) python && python3 docker/stack/check.py'
 
 bench: build ## the server and its jobs beside their peers, in turns; writes bench/RESULTS.md (about an hour)
 	@tools/setup.sh bench

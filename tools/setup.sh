@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
-# the demo with S3 (`tools/setup.sh s3`), for images (`tools/setup.sh images`), to compare with other clients of S3
+# the demo with S3 (`tools/setup.sh s3`), for images (`tools/setup.sh images`) and the stack
+# of docker/compose.yaml (`tools/setup.sh stack`), to compare with other clients of S3
 # (`tools/setup.sh bench-s3`), or to compare with other servers and job queues (`tools/setup.sh bench`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
@@ -12,9 +13,10 @@ main() {
     test) ready_to_build; ready_to_test ;;
     s3) ready_to_build; ready_to_test; install_garage ;;
     images) ready_to_build; ready_for_images ;;
+    stack) ready_to_build; ready_for_images; DUNNAGE_GARAGE='' install_garage ;;
     bench-s3) ready_to_build; ready_to_compare_s3 ;;
     bench) ready_to_build; ready_to_compare ;;
-    *) fail "usage: tools/setup.sh build|test|s3|images|bench-s3|bench" ;;
+    *) fail "usage: tools/setup.sh build|test|s3|images|stack|bench-s3|bench" ;;
   esac
 }
 

@@ -16,13 +16,16 @@ main() {
     exec "$@"
   fi
   can_start
+  # There can be one such engine at a time, for the bridge and the rules have fixed names.
+  exec {lock}>/var/lock/dunnage-engine
+  flock "$lock"
   # Short, since the path of a socket has less than 108 bytes.
   engine="$(mktemp --directory /var/tmp/dunnage-engine.XXXX)"
   remember_network
   trap clean_up EXIT
   trap 'exit 130' INT TERM
   start
-  "$@"
+  "$@" {lock}>&-
 }
 
 can_start() {
@@ -36,7 +39,7 @@ start() {
   export PATH="$engine/bin:$PATH" DOCKER_HOST="unix://$engine/socket"
   echo "engine: starting Debian's docker in $engine"
   /usr/sbin/dockerd --data-root "$engine/data" --exec-root "$engine/exec" --pidfile "$engine/pid" --host "$DOCKER_HOST" \
-    >"$engine/log" 2>&1 &
+    >"$engine/log" 2>&1 {lock}>&- &
   dockerd=$!
   local deadline=$((SECONDS + START_SECS))
   until docker version >/dev/null 2>&1; do
@@ -86,3 +89,4 @@ fail() {
 }
 
 main "$@"
+exit

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images from the programs in target/PROFILE (`docker/make.sh release`), and tries them and what is made from them.
+# Builds images from the programs in target/PROFILE: `docker/build.sh release python lua full`.
 # Needs an engine (tools/with-engine.sh). On one that has no Debian yet, Debian is made from its packages instead of being pulled.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,13 +8,13 @@ readonly BASE=debian:bookworm-slim
 readonly ROOT=target/images/bookworm.tar
 
 main() {
-  local profile="${1:?usage: docker/make.sh release|debug}" target
+  local profile="${1:?usage: docker/build.sh release|debug TARGET…}" target
+  shift
   have_base
-  for target in lua python full; do
+  for target; do
     echo "images: dunnage:$target"
     build "$target" "$profile"
   done
-  DUNNAGE_IMAGES_PROFILE="$profile" python3 -m unittest discover --start-directory docker/tests --verbose
 }
 
 build() {
