@@ -19,7 +19,7 @@ STACK = Path(__file__).parent
 DEMO = STACK.parent.parent / "examples/keystroke/fleet.py"
 DASHBOARD = STACK / "grafana/dunnage.json"
 URL, OBJECTS, PROMETHEUS = "http://127.0.0.1:8080", "http://127.0.0.1:3900", "http://127.0.0.1:9090"
-PATIENCE_SECS = 120
+PATIENCE_SECS = 300
 # How many answers the replica has given by the time it is killed.
 ANSWERS_BEFORE = 100
 
@@ -51,11 +51,11 @@ def stack():
     """The stack, until the block ends; its volumes go with it."""
     say("building and starting it")
     try:
-        compose("build", "--quiet")
+        compose("build")
         compose("up", "--detach")
         yield
     except BaseException:
-        compose("logs", "--tail=30")
+        print(compose("logs", "--no-color", "--tail=30"), file=sys.stderr)
         raise
     finally:
         compose("down", "--volumes", "--remove-orphans", "--timeout=40")
@@ -67,7 +67,7 @@ def demo(secrets):
     account = {"AWS_ACCESS_KEY_ID": secrets["OBJECTS_KEY_ID"], "AWS_SECRET_ACCESS_KEY": secrets["OBJECTS_SECRET"]}
     where = {"AWS_ENDPOINT_URL": OBJECTS, "AWS_REGION": "garage", "DUNNAGE_TEST_BUCKET": "dunnage"}
     command = [sys.executable, DEMO, "--url", URL, "--language", "python"]
-    with subprocess.Popen(command, env={**os.environ, **account, **where}) as process:
+    with subprocess.Popen(command, env={**os.environ, **account, **where, "PYTHONUNBUFFERED": "1"}) as process:
         try:
             yield process
         finally:

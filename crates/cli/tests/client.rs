@@ -222,7 +222,7 @@ fn a_health_check_asks_where_the_server_was_told_to_listen() {
 fn a_health_check_with_settings_that_make_no_sense_blames_the_variable() {
     let folder = tempfile::tempdir().unwrap();
     let ended = ended(dunnage(folder.path(), &["health"]).env("DUNNAGE_PORT", "http").output().unwrap());
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.starts_with("error: environment variable `DUNNAGE_PORT`: invalid value 'http'"), "{}", ended.stderr);
 }
 

@@ -19,7 +19,9 @@ Examples:
   HEALTHCHECK CMD [\"dunnage\", \"health\"]               in a Dockerfile
 
 Without --url it asks the server of this machine that the same environment and dunnage.toml are for, by https if that has a
-certificate; who answers there is not verified, and no token is sent. Exits with 0 if the answer is yes, and with 1 otherwise.")]
+certificate; who answers there is not verified, and no token is sent.
+
+Exits with 0 if the answer is yes, with 1 if it is not, and with 2 if the settings make no sense.")]
 pub(crate) struct Health {
     /// Ask whether to leave it running rather than whether to send it requests
     #[arg(long)]
