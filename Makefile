@@ -106,7 +106,7 @@ soak: setup-test ## ten minutes of crashes, hangs, floods and overload (SOAK_MIN
 	@echo "soak: a server for each language, $(SOAK_MINUTES) minutes"
 	@DUNNAGE_SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package dunnage-cli --test soak --locked -- servers_stay --nocapture
 
-lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
+lint: setup-test ## formatting, clippy, documentation, types, the stack; warnings are errors
 	@echo "lint: cargo fmt --check"
 	@cargo fmt --check
 	@echo "lint: clippy"
@@ -115,6 +115,8 @@ lint: setup-test ## formatting, clippy, documentation, types; warnings are error
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	@echo "lint: mypy"
 	@.venv/bin/mypy --strict runtimes/python/dunnage
+	@echo "lint: docker/compose.yaml"
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 
 fmt: ## format the Rust code
 	@cargo fmt
