@@ -38,12 +38,15 @@ make_root() {
   echo "images: $ROOT, the base of all images, by debootstrap; this takes a minute or two"
   rm -rf "$folder"
   mkdir -p "$(dirname "$ROOT")"
-  debootstrap --variant=minbase bookworm "$folder" >"$ROOT.log" || { tail "$ROOT.log" "$folder/debootstrap/debootstrap.log" >&2; exit 1; }
+  debootstrap --variant=minbase bookworm "$folder" >"$ROOT.log" || {
+    tail "$ROOT.log" "$folder/debootstrap/debootstrap.log" >&2
+    exit 1
+  }
   cat >>"$folder/etc/apt/sources.list" <<'LIST'
 deb http://deb.debian.org/debian bookworm-updates main
 deb http://deb.debian.org/debian-security bookworm-security main
 LIST
-  rm -rf "$folder"/var/cache/apt/* "$folder"/var/lib/apt/lists/* "$folder"/usr/share/{man,info,locale}/* "$folder"/var/log/*.log
+  rm -rf "$folder"/var/{cache/apt,lib/apt/lists}/* "$folder"/var/log/*.log "$folder"/usr/share/{man,info,locale}/*
   find "$folder/usr/share/doc" -type f ! -name copyright -delete
   tar --create --directory "$folder" --file "$ROOT.part" .
   mv "$ROOT.part" "$ROOT"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a command with a Docker engine: the machine's own where that answers, and otherwise Debian's, which is started for the command,
-# keeps all it has in a folder that goes with it, and leaves the machine's network as it was. `docker` is then Debian's, too, for
-# others may want plugins to build with.
+# Runs a command with a Docker engine: the machine's own where that answers, and otherwise Debian's, which is started for the
+# command, keeps all it has in a folder that goes with it, and leaves the machine's network as it was. `docker` is then Debian's,
+# too, for others may want plugins to build with.
 # Exits with 69 and says why where no engine can be started.
 set -euo pipefail
 
@@ -30,7 +30,11 @@ main() {
 
 can_start() {
   ((EUID == 0)) || unavailable "no engine answers, and only root can start one"
-  [[ -x /usr/sbin/dockerd && -x /usr/bin/docker ]] || unavailable "no engine answers, and there is none to start; \`tools/setup.sh images\` installs Debian's"
+  local program
+  for program in /usr/sbin/dockerd /usr/bin/docker iptables ip; do
+    command -v "$program" >/dev/null ||
+      unavailable "no engine answers, and \`$program\` is missing to start one; install it by \`tools/setup.sh images\`"
+  done
 }
 
 start() {
@@ -89,4 +93,5 @@ fail() {
 }
 
 main "$@"
+# Bash reads on in a file that was changed meanwhile, but not behind this.
 exit

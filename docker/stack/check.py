@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Brings the stack of docker/compose.yaml up, runs the keystroke demo through its balancer while a replica is killed, and takes it down.
+"""Runs the keystroke demo on the stack of docker/compose.yaml, through its balancer, while a replica is killed and comes back.
 
-The demo fails if a single answer is missing or the figures are not the published ones. Needs docker-compose and the standard library only.
+The demo fails if a single answer is missing or the figures are not the published ones. The stack is brought up before and taken
+down after. Needs compose and the standard library only.
 """
 
 import json
@@ -13,6 +14,7 @@ import time
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 STACK = Path(__file__).parent
@@ -39,6 +41,7 @@ def main():
             eventually("the other one answers", lambda: not is_running(experiment) or outputs(other) > before)
             run("docker", "start", victim)
             eventually("it is ready again", lambda: is_ready(victim))
+            say("started it again")
             code = experiment.wait(PATIENCE_SECS)
         watched()
     if code:
@@ -51,7 +54,7 @@ def stack():
     """The stack, until the block ends; its volumes go with it."""
     say("building and starting it")
     try:
-        compose("build")
+        compose("build", told=subprocess.PIPE)
         compose("up", "--detach")
         yield
     except BaseException:
@@ -134,13 +137,25 @@ def fetch(url):
         return answer.read().decode()
 
 
-def compose(*arguments):
-    return run("docker-compose", "--file", STACK.parent / "compose.yaml", *arguments)
+def compose(*arguments, told=None):
+    return run(*compose_command(), "--file", STACK.parent / "compose.yaml", *arguments, told=told)
 
 
-def run(*command):
-    """What a command prints; its errors are shown, and one that fails ends the check."""
-    return subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
+@cache
+def compose_command():
+    """Docker's plugin where there is one, and otherwise the program that came before it."""
+    plugin = ["docker", "compose"]
+    has_plugin = subprocess.run([*plugin, "version"], capture_output=True).returncode == 0
+    return plugin if has_plugin else ["docker-compose"]
+
+
+def run(*command, told=None):
+    """What a command prints. One that fails ends the check. What it tells on the way is shown, or with a pipe only if it fails."""
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=told, text=True)
+    if done.returncode:
+        print(done.stdout, done.stderr or "", file=sys.stderr)
+        done.check_returncode()
+    return done.stdout.strip()
 
 
 def eventually(what, ask):
