@@ -13,6 +13,13 @@ mod text;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// What one thread allocates another one frees, with every answer. The C library's allocator takes a lock for that, which costs a
+/// tenth of a busy server's time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     let outcome = cli::Invocation::parse(std::env::args_os()).and_then(cli::Invocation::run);
     outcome.unwrap_or_else(|error| failure::report(&error))

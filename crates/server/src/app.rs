@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dunnage_files::Files;
 use dunnage_loops::{Beat, Looping, Loops};
-use dunnage_store::{Lease, Store};
+use dunnage_store::{Backlog, Lease, Store};
 use dunnage_types::{JobId, ReplicaId};
 use dunnage_workers::{Interrupt, Launcher, Pool, Runtime};
 use tokio::sync::watch;
@@ -19,6 +19,8 @@ use crate::events::Events;
 use crate::fleet::PresenceBoard;
 use crate::http::{self, admission::Admission};
 use crate::metrics::Metrics;
+use crate::problem::chain;
+use crate::signals::gpu::Gpus;
 use crate::state::CachedState;
 
 /// A running server, without its sockets.
@@ -39,6 +41,7 @@ pub(crate) struct App {
     pub(crate) artifacts: Artifacts,
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
+    pub(crate) gpus: Gpus,
     pub(crate) events: Events,
     /// Held while a version takes over, so that two do not do so at once.
     pub(crate) taking_over: tokio::sync::Mutex<()>,
@@ -88,6 +91,7 @@ impl App {
             artifacts,
             pool,
             metrics,
+            gpus: Gpus::default(),
             events,
             taking_over: tokio::sync::Mutex::new(()),
             reloads: AtomicU64::new(0),
@@ -105,6 +109,12 @@ impl App {
     {
         let app = Arc::clone(self);
         self.loops.start(name, move |beat| run(Arc::clone(&app), beat))
+    }
+
+    /// The jobs of the service that wait and run; `None` while the database is away, of which the log is told.
+    pub(crate) async fn backlog(&self) -> Option<Backlog> {
+        let backlog = self.store.backlog().await;
+        backlog.inspect_err(|error| tracing::warn!(error = %chain(error), "the backlog cannot be measured")).ok()
     }
 
     /// Whether the server has been told to end.

@@ -33,6 +33,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// Objects in S3, the copies kept of them, and the artifacts.
     pub objects: ObjectConfig,
+    /// How the metrics get out, besides `/metrics`.
+    pub metrics: MetricsConfig,
     /// Where whoever writes the log counts the lines that nobody got. The metrics tell.
     pub lost_log_lines: Arc<AtomicU64>,
 }
@@ -250,6 +252,24 @@ pub struct ObjectConfig {
     pub max_artifact_bytes: u64,
     /// How many files an artifact may have. `--max-artifact-files`, by default 10 000.
     pub max_artifact_files: usize,
+}
+
+/// How the metrics get out, besides `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// In which form they are written, and whether they are. `--metrics`, by default `prometheus`.
+    pub output: MetricsOutput,
+    /// How often they are written. `--metrics-interval`, by default 60 s.
+    pub interval: Duration,
+}
+
+/// In which form metrics get out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsOutput {
+    /// At `/metrics`, which is always there, and nowhere else.
+    Prometheus,
+    /// Also on standard output, in CloudWatch's embedded metric format.
+    Emf,
 }
 
 /// PostgreSQL, shared by the replicas of a service.

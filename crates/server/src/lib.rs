@@ -27,6 +27,7 @@ mod results;
 mod routes;
 mod schemas;
 mod serve;
+mod signals;
 mod state;
 mod storage;
 mod submission;
@@ -39,8 +40,8 @@ pub use access::{AccessError, InvalidScopes, InvalidTokens, Scope, Scopes, TlsCo
 pub use callbacks::{CallbackSecret, InvalidSecret};
 pub use check::{CheckReport, check};
 pub use config::{
-    AccessConfig, CallbackConfig, Config, ConnectionConfig, DatabaseConfig, HttpConfig, JobConfig, ObjectConfig, ServiceConfig,
-    StorageConfig, WorkerConfig,
+    AccessConfig, CallbackConfig, Config, ConnectionConfig, DatabaseConfig, HttpConfig, JobConfig, MetricsConfig, MetricsOutput,
+    ObjectConfig, ServiceConfig, StorageConfig, WorkerConfig,
 };
 pub use dunnage_files::Revalidate;
 pub use dunnage_store::{Migrated, migrate};

@@ -8,11 +8,13 @@ use dunnage_store::Backlog;
 use dunnage_types::{JobKind, JobState, Timestamp};
 use dunnage_workers::PoolStatus;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::file_metrics::FileMetrics;
 use crate::http::traffic::Traffic;
+use crate::signals::gpu::{GpuMetrics, Reading};
 use crate::state::StateCacheCounters;
 
 const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -20,11 +22,17 @@ const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 /// Methods beyond these are counted together, so that clients cannot make up labels.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
 
+/// The route, method and status of what is answered most.
+const ANSWERED_OUTPUT: (&str, &str, u16) = ("/output", "POST", 200);
+
 /// Every metric of a server.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    in_flight: IntGauge,
     latency: HistogramVec,
+    /// Those of the two for [`ANSWERED_OUTPUT`], which are then not looked up by their labels each time.
+    outputs_answered: (IntCounter, Histogram),
     batch_size: Histogram,
     jobs_finished: IntCounterVec,
     jobs_retried: IntCounter,
@@ -34,6 +42,7 @@ pub(crate) struct Metrics {
     oldest_queued: Gauge,
     workers_ready: IntGauge,
     workers_wanted: IntGauge,
+    workers_busy: Counter,
     workers_lost: IntCounterVec,
     outputs_queued: IntGauge,
     outputs_refused: IntCounterVec,
@@ -45,6 +54,7 @@ pub(crate) struct Metrics {
     loops_ailing: IntGauge,
     panics: IntCounter,
     lost_log_lines: IntCounter,
+    gpus: GpuMetrics,
     files: FileMetrics,
     traffic: Traffic,
 }
@@ -55,13 +65,19 @@ impl Metrics {
         let labels = [("service".to_owned(), service.to_owned())].into();
         let registry = Registry::new_custom(Some("dunnage".to_owned()), Some(labels))?;
         let register = Register(&registry);
+        let requests = register.counters("http_requests_total", "HTTP requests answered", &["route", "method", "status"])?;
+        let latency = register.add(HistogramVec::new(
+            HistogramOpts::new("http_request_duration_seconds", "Time to answer an HTTP request").buckets(LATENCY_BUCKETS.to_vec()),
+            &["route"],
+        )?)?;
+        let (route, method, status) = ANSWERED_OUTPUT;
+        let outputs_answered =
+            (requests.with_label_values(&[route, method, &status.to_string()]), latency.with_label_values(&[route]));
         Ok(Self {
-            requests: register.counters("http_requests_total", "HTTP requests answered", &["route", "method", "status"])?,
-            latency: register.add(HistogramVec::new(
-                HistogramOpts::new("http_request_duration_seconds", "Time to answer an HTTP request")
-                    .buckets(LATENCY_BUCKETS.to_vec()),
-                &["route"],
-            )?)?,
+            requests,
+            in_flight: register.gauge("http_requests_in_flight", "HTTP requests that are being answered")?,
+            latency,
+            outputs_answered,
             batch_size: register.add(Histogram::with_opts(
                 HistogramOpts::new("output_batch_size", "Requests answered together by one call of the script")
                     .buckets(BATCH_BUCKETS.to_vec()),
@@ -83,6 +99,10 @@ impl Metrics {
                 .add(Gauge::new("jobs_oldest_queued_seconds", "Age of the oldest waiting job, 0 without one")?)?,
             workers_ready: register.gauge("workers_ready", "Serving workers that are loaded")?,
             workers_wanted: register.gauge("workers_wanted", "Serving workers there should be")?,
+            workers_busy: register.add(Counter::new(
+                "workers_busy_seconds_total",
+                "Time in which serving workers had something to do, added up over all of them",
+            )?)?,
             workers_lost: register.counters(
                 "workers_lost_total",
                 "Workers that died, were killed or could not be started, by reason (docs/workers.md)",
@@ -115,6 +135,7 @@ impl Metrics {
                 "log_lines_lost_total",
                 "Lines of the log that could not be written or were not taken in time",
             )?)?,
+            gpus: GpuMetrics::new(&register)?,
             files: FileMetrics::new(&register)?,
             traffic: Traffic::new(&register)?,
             registry,
@@ -122,6 +143,10 @@ impl Metrics {
     }
 
     pub(crate) fn observe_request(&self, route: &str, method: &str, status: u16, duration: Duration) {
+        if (route, method, status) == ANSWERED_OUTPUT {
+            self.outputs_answered.0.inc();
+            return self.outputs_answered.1.observe(duration.as_secs_f64());
+        }
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.latency.with_label_values(&[route]).observe(duration.as_secs_f64());
@@ -160,6 +185,21 @@ impl Metrics {
         self.callbacks.with_label_values(&[outcome]).inc();
     }
 
+    /// Counts a request as being answered until what is returned is dropped.
+    pub(crate) fn begin_request(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// How many requests are being answered.
+    pub(crate) fn requests_in_flight(&self) -> u64 {
+        u64::try_from(self.in_flight.get()).unwrap_or_default()
+    }
+
+    pub(crate) fn take_gpus(&self, readings: &[Reading]) {
+        self.gpus.take(readings);
+    }
+
     pub(crate) fn take_files(&self, files: &Files) {
         self.files.take(files);
     }
@@ -191,6 +231,7 @@ impl Metrics {
             let counter = self.outputs_refused.with_label_values(&[cause.as_str()]);
             counter.inc_by(refusals.saturating_sub(counter.get()));
         }
+        self.workers_busy.inc_by((pool.busy.as_secs_f64() - self.workers_busy.get()).max(0.0));
         self.outputs_queued.set(as_gauge(pool.queued as u64));
         self.active_version.set(pool.version.map_or(0, |version| version.get().into()));
         if let Some(backlog) = backlog {
@@ -202,6 +243,15 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What happens around every request: its id, its log line, its metrics, and the body of its error.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -22,6 +23,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A client's own id is taken over if it is no longer than this.
 const MAX_ID_BYTES: usize = 64;
 
+/// The route that is asked for most.
+const OUTPUT: &str = "/output";
+
 /// The id of the request being answered.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
@@ -41,6 +45,8 @@ pub(crate) async fn around(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let begin = Instant::now();
+    // Also when the client hangs up and nobody asks for the answer any more.
+    let _in_flight = request.app_data::<web::Data<App>>().map(|app| app.metrics.begin_request());
     let id = client_id(request.request()).unwrap_or_else(|| Uuid::new_v4().to_string());
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().clone());
@@ -151,6 +157,15 @@ fn id_of(request: &HttpRequest) -> RequestId {
     request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId(Uuid::new_v4().to_string()))
 }
 
+/// The route that a request has taken, as the metrics know it.
+fn route_of(request: &HttpRequest) -> Cow<'static, str> {
+    match request.path() {
+        // The pattern is looked for among all routes, and this one is asked for most.
+        OUTPUT => Cow::Borrowed(OUTPUT),
+        _ => request.match_pattern().map_or(Cow::Borrowed("unknown"), Cow::Owned),
+    }
+}
+
 /// Adds the id to the answer, and the answer to the log and the metrics.
 fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceResponse {
     if let Ok(value) = HeaderValue::from_str(id) {
@@ -160,7 +175,7 @@ fn observe(mut response: ServiceResponse, id: &str, begin: Instant) -> ServiceRe
     let shared = app.map(|app| app.access.origins.shared(response.request().headers())).unwrap_or_default();
     shared.into_iter().for_each(|(name, value)| response.headers_mut().append(name, value));
     let request = response.request();
-    let route = request.match_pattern().unwrap_or_else(|| "unknown".to_owned());
+    let route = route_of(request);
     let (method, status, duration) = (request.method().as_str(), response.status().as_u16(), begin.elapsed());
     if let Some(app) = request.app_data::<web::Data<App>>() {
         app.metrics.observe_request(&route, method, status, duration);

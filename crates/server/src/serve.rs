@@ -19,11 +19,12 @@ use tokio::task::JoinError;
 use crate::access::{Access, AccessError};
 use crate::app::{App, Parts};
 use crate::callbacks::Deliveries;
-use crate::config::Config;
+use crate::config::{Config, MetricsOutput};
 use crate::fleet::Fleet;
 use crate::host::ServingHost;
 use crate::jobs::Loop;
 use crate::metrics::Metrics;
+use crate::signals::emf;
 use crate::state::{CachedState, StateCacheLimits};
 use crate::storage::{self, Storage};
 use crate::{http, reload, threads};
@@ -54,6 +55,7 @@ pub async fn run(
     let fleet = Fleet::start(&app);
     let callbacks = Deliveries::start(&app);
     let following = app.access.follow(&app.loops);
+    let signals = (app.config.metrics.output == MetricsOutput::Emf).then(|| app.start_loop("emf", emf::publish));
     let reload = app.config.service.reload.then(|| app.start_loop("script-reloader", reload::watch));
     listening(address);
 
@@ -62,7 +64,7 @@ pub async fn run(
         ended = &mut server => return Err(ended_early(ended)),
     }
     tracing::info!("stopping");
-    drop([reload, following]);
+    drop([reload, following, signals]);
     shut_down(&app, jobs, fleet, handle).await;
     callbacks.stop().await;
     server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)

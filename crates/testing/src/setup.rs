@@ -290,6 +290,18 @@ impl Setup {
         service
     }
 
+    /// Like [`Setup::start`], with its standard output going there.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready in time.
+    pub fn start_writing(&self, output: impl Into<Stdio>) -> Service {
+        let mark = next_mark();
+        let service = Service::spawn(self.command(&mark).stdout(output), mark);
+        eventually("the service is ready", START_PATIENCE, || (service.get("/healthz/ready").status == 200).then_some(()));
+        service
+    }
+
     fn command(&self, mark: &str) -> Command {
         self.command_in(&self.data_dir(), mark)
     }

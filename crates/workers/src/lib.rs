@@ -8,6 +8,7 @@ mod admission;
 mod allowance;
 mod answer;
 mod batch;
+mod busy;
 mod calls;
 mod connection;
 mod conversation;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::busy::{Busy, Spell};
+
 /// How much the newest call counts beside all before it. The last twenty or so decide.
 const WEIGHT: f64 = 0.1;
 
@@ -21,6 +23,7 @@ const MOST_AHEAD: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     state: Mutex<State>,
+    busy: Busy,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +49,7 @@ pub(crate) struct Call<'a> {
     pace: &'a Pace,
     number: u64,
     begin: Instant,
+    _spell: Spell<'a>,
 }
 
 /// How it would go for a request that comes now.
@@ -73,7 +77,7 @@ impl Pace {
         let number = state.begun;
         state.begun += 1;
         state.running.push((number, begin));
-        Call { pace: self, number, begin }
+        Call { pace: self, number, begin, _spell: self.busy.begin() }
     }
 
     /// What a request can expect that comes `now`, behind `queued` others, where there are so many workers.
@@ -85,6 +89,16 @@ impl Pace {
         let are_all_busy = state.running.len() >= workers;
         let busy = state.running.iter().map(|(_, begin)| left(now.saturating_duration_since(*begin), call)).min();
         Forecast { queue: Duration::from_secs_f64(queue_secs), busy: busy.filter(|_| are_all_busy).unwrap_or_default(), call }
+    }
+
+    /// A worker is at work, until what is returned is dropped, with what tells nothing of how fast requests are answered.
+    pub(crate) fn begin_other_work(&self) -> Spell<'_> {
+        self.busy.begin()
+    }
+
+    /// For how long workers have been at work by now, added up.
+    pub(crate) fn busy(&self) -> Duration {
+        self.busy.total()
     }
 
     /// How many more calls a worker may be sent that has been `given` some, of which the first has run for so long. None where nothing is

@@ -52,6 +52,8 @@ pub struct PoolStatus {
     pub wanted: usize,
     /// Requests that wait for a worker.
     pub queued: usize,
+    /// For how long the serving workers have been at work since the server started, added up.
+    pub busy: Duration,
     /// The version being served.
     pub version: Option<Version>,
     /// The script's functions, once a worker has loaded it.
@@ -241,6 +243,7 @@ impl Pool {
             ready: generation.ready(),
             wanted: self.shared.settings.workers,
             queued: self.shared.queue.len(),
+            busy: self.shared.pace.busy(),
             version: generation.version(),
             functions: generation.functions(),
             last_error: generation.last_error(),
@@ -249,6 +252,18 @@ impl Pool {
             losses_by_reason: self.shared.losses.by_reason(),
             refusals: self.shared.refusals.by_cause(),
         }
+    }
+
+    /// The script's functions, once a worker has loaded it.
+    #[must_use]
+    pub fn functions(&self) -> Option<Functions> {
+        self.shared.serving().functions()
+    }
+
+    /// For how long the serving workers have been at work since the server started, added up.
+    #[must_use]
+    pub fn busy(&self) -> Duration {
+        self.shared.pace.busy()
     }
 
     /// Counts the loss of a worker that is not of this pool.

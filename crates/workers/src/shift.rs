@@ -221,6 +221,7 @@ impl<'a> Shift<'a> {
             }
             Work::Job(job) => {
                 self.beat.within(job.timeout.saturating_add(job.cancel_grace).saturating_add(END_LIMIT));
+                let _spell = self.shared.pace.begin_other_work();
                 calls::run_job(&mut self.worker, &mut self.wear, *job).await?;
                 self.note_answers(1);
                 Ok(())

@@ -51,6 +51,7 @@ impl Settings {
         let access = self.access.config(&mut problems);
         self.callbacks.check(&mut problems);
         self.objects.check(&mut problems);
+        self.metrics.check(&mut problems);
         let secrets = self.callbacks.secrets().unwrap_or_else(|problem| {
             problems.push(problem);
             Vec::new()
@@ -173,7 +174,7 @@ impl Settings {
     }
 
     fn config(&self, script: PathBuf, secrets: Vec<CallbackSecret>, access: AccessConfig) -> Config {
-        let Self { service, http, workers, jobs, callbacks, storage, objects, .. } = self;
+        let Self { service, http, workers, jobs, callbacks, storage, objects, metrics, .. } = self;
         Config {
             service: ServiceConfig {
                 name: self.service_name(&script),
@@ -230,6 +231,7 @@ impl Settings {
                 state_max_stale: storage.state_max_stale,
             },
             objects: objects.config(&self.data_dir(&script)),
+            metrics: metrics.config(),
             lost_log_lines: Arc::default(),
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod checked;
 pub(crate) mod connections;
 pub(crate) mod file;
 pub(crate) mod local;
+pub(crate) mod metrics;
 pub(crate) mod objects;
 pub(crate) mod origin;
 pub(crate) mod problems;
@@ -29,6 +30,7 @@ use dunnage_types::ServiceName;
 use access::AccessSettings;
 use callbacks::CallbackSettings;
 use connections::ConnectionSettings;
+use metrics::MetricSettings;
 use objects::ObjectSettings;
 use recycling::RecycleSettings;
 use secret::Secret;
@@ -58,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) storage: StorageSettings,
     #[command(flatten, next_help_heading = "S3, cache and artifacts")]
     pub(crate) objects: ObjectSettings,
+    #[command(flatten, next_help_heading = "Metrics")]
+    pub(crate) metrics: MetricSettings,
     #[command(flatten, next_help_heading = "Logs")]
     pub(crate) logs: LogSettings,
 }

@@ -41,6 +41,7 @@ mod refusals;
 mod remains;
 mod results;
 mod rogues;
+mod signals;
 mod slow;
 mod smuggling;
 mod surroundings;

@@ -66,6 +66,11 @@ impl Traffic {
         self.0.limit.set(as_gauge(admission.max() as u64));
     }
 
+    /// How many bytes clients have sent and taken so far.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.0.received.get(), self.0.sent.get())
+    }
+
     pub(super) fn received(&self, bytes: usize) {
         self.0.received.inc_by(bytes as u64);
     }

@@ -58,7 +58,7 @@ pub(crate) async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> 
     )
 )]
 pub(crate) async fn startup(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    if app.pool.status().functions.is_none() {
+    if app.pool.functions().is_none() {
         require_worker(&app)?;
     }
     Ok(ok())

@@ -5,18 +5,13 @@ use std::sync::atomic::Ordering;
 use actix_web::{HttpResponse, web};
 
 use crate::app::App;
-use crate::problem::{Code, Problem, chain};
+use crate::problem::{Code, Problem};
 
 /// Renders every metric. While the database is away the jobs' gauges keep their last values.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "Metrics in Prometheus' text format", body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let backlog = match app.store.backlog().await {
-        Ok(backlog) => Some(backlog),
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "the backlog cannot be measured");
-            None
-        }
-    };
+    let backlog = app.backlog().await;
+    app.metrics.take_gpus(&app.gpus.read().await);
     app.metrics.traffic().take(&app.admission);
     app.metrics.take_files(&app.files);
     app.metrics.take_loops(&app.loops);

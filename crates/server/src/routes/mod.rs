@@ -70,7 +70,7 @@ async fn unknown_path() -> Result<actix_web::HttpResponse, Problem> {
 
 /// Refuses what could only fail because the script lacks a function, as far as that is known by now.
 fn require_function(app: &App, name: &str, has: impl Fn(Functions) -> bool) -> Result<(), Problem> {
-    match app.pool.status().functions {
+    match app.pool.functions() {
         Some(functions) if !has(functions) => {
             Err(Problem::new(Code::FunctionMissing, format!("the script has no function `{name}`; add one and start again")))
         }

@@ -1,5 +1,6 @@
 //! `POST /output`: have the script answer now.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header;
@@ -24,6 +25,11 @@ use crate::submission::{Keep, Submission};
 const SKIPPED_BYTES: u64 = 64 << 10;
 /// How long such a body may take to come.
 const SKIP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// What an answer has around its numbers, in bytes.
+const FRAME_BYTES: usize = 32;
+/// What one number of an answer takes with its comma, in bytes. Few doubles need more.
+const NUMBER_BYTES: usize = 20;
 
 /// The script's answer.
 #[derive(Serialize, ToSchema)]
@@ -70,7 +76,7 @@ pub(crate) async fn output(
     let served = app.pool.output(call, hold, deadline).await?;
     stages.end("model");
     app.metrics.observe_output(served.batch_size, served.waited);
-    Ok(respond(served, &stages))
+    respond(served, &stages)
 }
 
 /// Passes over a short body, so that the connection can be used again. After a long one, or one that is slow to come, it is closed,
@@ -106,12 +112,25 @@ async fn read(
     Ok(submission)
 }
 
-fn respond(served: Served, stages: &Stages) -> HttpResponse {
+fn respond(served: Served, stages: &Stages) -> Result<HttpResponse, Problem> {
     let version = served.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    HttpResponse::Ok()
+    let body = Answer { output_vector: served.vector }.print()?;
+    Ok(HttpResponse::Ok()
         .insert_header(("model-version", version))
         .insert_header(("server-timing", stages.header()))
-        .json(Answer { output_vector: served.vector })
+        .content_type(header::ContentType::json())
+        .body(body))
+}
+
+impl Answer {
+    /// As JSON. There is room for it from the beginning, as it would be copied again and again while it grows.
+    fn print(&self) -> Result<Vec<u8>, Problem> {
+        let mut body = Vec::with_capacity(FRAME_BYTES + self.output_vector.len() * NUMBER_BYTES);
+        match serde_json::to_writer(&mut body, self) {
+            Ok(()) => Ok(body),
+            Err(error) => Err(Problem::new(Code::Internal, format!("the answer has no JSON form: {error}"))),
+        }
+    }
 }
 
 /// How long each stage took.
@@ -133,8 +152,12 @@ impl Stages {
 
     /// As the W3C's Server Timing recommendation has it.
     fn header(&self) -> String {
-        let entries: Vec<String> =
-            self.done.iter().map(|(name, took)| format!("{name};dur={:.3}", took.as_secs_f64() * 1000.0)).collect();
-        entries.join(", ")
+        self.done.iter().fold(String::with_capacity(64), |mut header, (name, took)| {
+            let micros = took.as_micros();
+            let comma = if header.is_empty() { "" } else { ", " };
+            // A text takes what is written to it.
+            let _ = write!(header, "{comma}{name};dur={}.{:03}", micros / 1000, micros % 1000);
+            header
+        })
     }
 }
