@@ -8,11 +8,15 @@ BENCH_ROUNDS ?= 5
 BENCH_USERS ?= 100000
 # How long `make soak` lasts.
 SOAK_MINUTES ?= 10
+# Which programs `make images` and `make stack` put into images: `release`, or `debug`, which are far larger but there already after `make test`.
+PROFILE ?= release
+CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
 # Beside an S3 server.
 GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench bench-micro bench-s3 test guard guard-limits chaos fuzz mutants soak lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 test guard guard-limits chaos fuzz mutants soak lint fmt clean \
+	setup-build setup-test
 
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=22
@@ -30,6 +34,18 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
 	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
+
+images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
+	@tools/setup.sh images
+	@echo "images: the programs of target/$(PROFILE)"
+	@cargo build --locked --workspace $(CARGO_PROFILE)
+	@tools/with-engine.sh sh -c 'docker/build.sh $(PROFILE) python lua full && \
+		DUNNAGE_IMAGES_PROFILE=$(PROFILE) python3 -m unittest discover --start-directory docker/tests --verbose'
+
+stack: setup-build ## the keystroke example on docker/compose.yaml, asked through its balancer while a replica is killed
+	@tools/setup.sh stack
+	@cargo build --locked --workspace $(CARGO_PROFILE)
+	@tools/with-engine.sh sh -c 'docker/build.sh $(PROFILE) python && python3 docker/stack/check.py'
 
 bench: build ## the server and its jobs beside their peers, in turns; writes bench/RESULTS.md (about an hour)
 	@tools/setup.sh bench
@@ -107,7 +123,7 @@ soak: setup-test ## ten minutes of crashes, hangs, floods and overload (SOAK_MIN
 	@echo "soak: a server for each language, $(SOAK_MINUTES) minutes"
 	@DUNNAGE_SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package dunnage-cli --test soak --locked -- servers_stay --nocapture
 
-lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
+lint: setup-test ## formatting, clippy, documentation, types, the stack; warnings are errors
 	@echo "lint: cargo fmt --check"
 	@cargo fmt --check
 	@echo "lint: clippy"
@@ -116,6 +132,8 @@ lint: setup-test ## formatting, clippy, documentation, types; warnings are error
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	@echo "lint: mypy"
 	@.venv/bin/mypy --strict runtimes/python/dunnage
+	@echo "lint: docker/compose.yaml"
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 
 fmt: ## format the Rust code
 	@cargo fmt

@@ -162,7 +162,8 @@ impl Settings {
         if !host.is_loopback() && !self.http.allow_anonymous && !has_tokens {
             problems.push(format!(
                 "on `--host {host}` anybody who can reach this machine could use the service; name who may with \
-                 `--token-file`, or add `--allow-anonymous` if that is meant"
+                 `--token-file` or `DUNNAGE_TOKENS`, or add `--allow-anonymous` (`DUNNAGE_ALLOW_ANONYMOUS=true`) if that is \
+                 meant"
             ));
         }
         if self.http.allow_anonymous && has_tokens {
@@ -394,7 +395,8 @@ mod tests {
                 "`--timeout` must be longer than 0s",
                 "`--lease` must be between 1s and 1h",
                 "on `--host 0.0.0.0` anybody who can reach this machine could use the service; name who may with \
-                 `--token-file`, or add `--allow-anonymous` if that is meant",
+                 `--token-file` or `DUNNAGE_TOKENS`, or add `--allow-anonymous` (`DUNNAGE_ALLOW_ANONYMOUS=true`) if that is \
+                 meant",
             ]
         );
     }

@@ -8,6 +8,7 @@ pub(crate) mod callbacks;
 pub(crate) mod checked;
 pub(crate) mod connections;
 pub(crate) mod file;
+pub(crate) mod local;
 pub(crate) mod metrics;
 pub(crate) mod objects;
 pub(crate) mod origin;
