@@ -8,12 +8,18 @@ BENCH_ROUNDS ?= 5
 BENCH_USERS ?= 100000
 # How long `make soak` lasts.
 SOAK_MINUTES ?= 10
+# Which programs `make images` and `make stack` put into images: `release`, or `debug`, which are far larger but there already after `make test`.
+PROFILE ?= release
+CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
+# Beside an S3 server.
+GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 bench bench-s3 scaling test chaos fuzz mutants soak lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 scaling test guard guard-limits chaos fuzz mutants soak lint fmt clean \
+	setup-build setup-test
 
 help: ## say what there is
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=22
 
 build: setup-build ## build target/release/dunnage and the runtimes beside it
 	@echo "build: cargo build --release"
@@ -28,6 +34,18 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
 	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
+
+images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
+	@tools/setup.sh images
+	@echo "images: the programs of target/$(PROFILE)"
+	@cargo build --locked --workspace $(CARGO_PROFILE)
+	@tools/with-engine.sh sh -c 'docker/build.sh $(PROFILE) python lua full && \
+		DUNNAGE_IMAGES_PROFILE=$(PROFILE) python3 -m unittest discover --start-directory docker/tests --verbose'
+
+stack: setup-build ## the keystroke example on docker/compose.yaml, asked through its balancer while a replica is killed
+	@tools/setup.sh stack
+	@cargo build --locked --workspace $(CARGO_PROFILE)
+	@tools/with-engine.sh sh -c 'docker/build.sh $(PROFILE) python && python3 docker/stack/check.py'
 
 bench: build ## the server and its jobs beside their peers, in turns; writes bench/RESULTS.md (about an hour)
 	@tools/setup.sh bench
@@ -63,6 +81,9 @@ scaling: ## simulate fleets of 100,000 users with what `make bench` has measured
 	@.venv-bench/harness/bin/python bench/scaling/report.py --page docs/scaling.md
 	@echo "scaling: docs/scaling.md, docs/scaling"
 
+bench-micro: setup-build ## how long frames and the printing of numbers take (criterion; half a minute)
+	@cargo bench --locked --package dunnage-guard --bench codec
+
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 	@tools/setup.sh bench-s3
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --s3 memory -- \
@@ -79,6 +100,17 @@ test: lint ## all checks and tests, as CI runs them
 	@$(PYTHON) -m unittest discover -s bench/scaling/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
+	@echo "test: deployment files"
+	@$(PYTHON) -m unittest discover -s deploy/tests --verbose
+	@$(MAKE) --no-print-directory guard
+
+guard: build setup-test ## count the instructions of what every request passes through; fails when they are more than is committed
+	@echo "guard: instructions under callgrind, beside bench/guard/limits.toml"
+	@$(GUARD) check bench/guard/limits.toml
+
+guard-limits: build setup-test ## count them and write bench/guard/limits.toml anew; the commit says why
+	@$(GUARD) write bench/guard/limits.toml
+	@git diff --unified=0 -- bench/guard/limits.toml
 
 chaos: setup-test ## a minute of faults on each store; and whether broken copies of the product are noticed
 	@cargo build --workspace --locked
@@ -105,7 +137,7 @@ soak: setup-test ## ten minutes of crashes, hangs, floods and overload (SOAK_MIN
 	@echo "soak: a server for each language, $(SOAK_MINUTES) minutes"
 	@DUNNAGE_SOAK_MINUTES=$(SOAK_MINUTES) cargo test --package dunnage-cli --test soak --locked -- servers_stay --nocapture
 
-lint: setup-test ## formatting, clippy, documentation, types; warnings are errors
+lint: setup-test ## formatting, clippy, documentation, types, the stack; warnings are errors
 	@echo "lint: cargo fmt --check"
 	@cargo fmt --check
 	@echo "lint: clippy"
@@ -114,6 +146,8 @@ lint: setup-test ## formatting, clippy, documentation, types; warnings are error
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	@echo "lint: mypy"
 	@.venv/bin/mypy --strict runtimes/python/dunnage
+	@echo "lint: docker/compose.yaml"
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 
 fmt: ## format the Rust code
 	@cargo fmt

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
-# the demo with S3 (`tools/setup.sh s3`), to compare with other clients of S3 (`tools/setup.sh bench-s3`), to compare with other
-# servers and job queues (`tools/setup.sh bench`), or to simulate fleets (`tools/setup.sh scaling`).
+# the demo with S3 (`tools/setup.sh s3`), for images (`tools/setup.sh images`) and the stack
+# of docker/compose.yaml (`tools/setup.sh stack`), to compare with other clients of S3
+# (`tools/setup.sh bench-s3`), to compare with other servers and job queues (`tools/setup.sh bench`), or to simulate fleets
+# (`tools/setup.sh scaling`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,10 +13,12 @@ main() {
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
     s3) ready_to_build; ready_to_test; install_garage ;;
+    images) ready_to_build; ready_for_images ;;
+    stack) ready_to_build; ready_for_images; DUNNAGE_GARAGE='' install_garage ;;
     bench-s3) ready_to_build; ready_to_compare_s3 ;;
     bench) ready_to_build; ready_to_compare ;;
     scaling) ready_to_simulate ;;
-    *) fail "usage: tools/setup.sh build|test|s3|bench-s3|bench|scaling" ;;
+    *) fail "usage: tools/setup.sh build|test|s3|images|stack|bench-s3|bench|scaling" ;;
   esac
 }
 
@@ -30,6 +34,7 @@ ready_to_build() {
 ready_to_test() {
   need_package python3-venv "makes the .venv with the tests' Python packages"
   need_package lua-cjson "is the C module that the Lua runtime's tests load"
+  need_package valgrind "counts instructions for \`make guard\`"
   install_missing
   install_servers
   need_rust_component rustfmt
@@ -110,6 +115,17 @@ install_garage() {
   CARGO_TARGET_DIR="$tools/build" cargo install garage --version "$version" --locked --debug --quiet --root "$tools"
   strip "$tools/bin/garage"
   rm -rf "$tools/build"
+}
+
+# Where no engine answers and none can be started. Other engines than Debian's bring what they need themselves.
+ready_for_images() {
+  ! docker version >/dev/null 2>&1 || return 0
+  need_package docker.io "has the engine that builds and runs images"
+  need_package iptables "is how the engine's network is set up, and taken down again"
+  need_package iproute2 "takes the engine's bridge away"
+  need_package debootstrap "makes the base of all images"
+  need_package docker-compose "starts the stack of docker/compose.yaml"
+  without_services install_missing
 }
 
 need_rust_component() {

@@ -112,6 +112,12 @@ class Service:
     def client(self, replica=0):
         return Client(self.urls[replica % len(self.urls)], self.address)
 
+    def wait_for_all(self, version, attempt):
+        """Waits until every replica serves `version`, asking each about an attempt."""
+        for replica in range(len(self.urls)):
+            with self.client(replica) as client:
+                client.wait_until_serving(version, [attempt.path], {"user": attempt.user})
+
 
 def trial(service, language, typed, folder, connections):
     """Runs the whole experiment on one service; what is learned through one replica is asked of the others."""
@@ -120,7 +126,7 @@ def trial(service, language, typed, folder, connections):
         enrol(client, typed, folder, data.CALIBRATION_ENROLMENT)
     with service.client(1) as client:
         version = calibrate(client, language, typed, folder)
-    wait_for_all(service, version, typed, folder)
+    service.wait_for_all(version, next(typed.trial(folder)))
     with service.client(0) as client:
         enrol_secs = enrol(client, typed, folder, data.ENROLMENT)
         check_upload(client, typed, folder)
@@ -183,14 +189,6 @@ def check_stranger(client, language, typed, folder):
         say(f"{language}: a user who is not enrolled gets {refused.status} {refused.problem['code']}")
     else:
         raise RuntimeError(f"a user who is not enrolled was answered {vector}")
-
-
-def wait_for_all(service, version, typed, folder):
-    """Waits until every replica serves `version`."""
-    attempt = next(typed.trial(folder))
-    for replica in range(len(service.urls)):
-        with service.client(replica) as client:
-            client.wait_until_serving(version, [attempt.path], {"user": attempt.user})
 
 
 def ask_all(service, attempts, connections):

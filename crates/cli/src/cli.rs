@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands;
+use crate::settings::Settings;
 use crate::settings::file::SettingsFile;
 use crate::settings::origin::{self, Origin};
 use crate::settings::problems::Problems;
@@ -122,6 +123,21 @@ impl Invocation {
             Command::Completions(command) => command.run(),
         }
     }
+}
+
+/// The settings that `serve` would have here by the environment and `dunnage.toml`, without any flags.
+///
+/// # Errors
+///
+/// [`Problems`] as for [`Invocation::parse`], which ends the process as that does.
+pub(crate) fn settings_of_serve() -> anyhow::Result<Settings> {
+    let name = [OsString::from("serve")];
+    let read = |command: clap::Command| command.try_get_matches_from(&name).map_err(|error| blame(error, &name));
+    let command = Settings::augment_args(clap::Command::new("serve"));
+    let first = read(command.clone())?;
+    let path = |id| first.get_one::<PathBuf>(id).map(PathBuf::as_path);
+    let file = SettingsFile::read(path("config"), path("script"))?;
+    Ok(Settings::from_arg_matches(&read(file.as_defaults_of(command))?)?)
 }
 
 /// Lets a folder stand for the script that its own file names.

@@ -241,7 +241,8 @@ fn every_problem_with_the_settings_is_told_at_once() {
     let ended = run(folder.path(), &["serve", "--workers", "0", "--host", "0.0.0.0"]);
     let expected = "error: settings: 3 problems\n  - there is no `model.py` or `model.lua` here; name the script, or make one with \
                     `dunnage new NAME`\n  - `--workers` must be at least 1\n  - on `--host 0.0.0.0` anybody who can reach this machine \
-                    could use the service; name who may with `--token-file`, or add `--allow-anonymous` if that is meant\n";
+                    could use the service; name who may with `--token-file` or `DUNNAGE_TOKENS`, or add \
+                    `--allow-anonymous` (`DUNNAGE_ALLOW_ANONYMOUS=true`) if that is meant\n";
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(2), expected));
 }
 

@@ -198,6 +198,35 @@ fn health_is_an_exit_code() {
 }
 
 #[test]
+fn whether_it_is_alive_is_another_question() {
+    let (alive, requests) = against(Service::start(vec![ok("{}")]), &["health", "--live"]);
+    assert_eq!((alive.code, alive.stdout.as_str(), lines(&requests)), (Some(0), "alive\n", vec!["GET /healthz/live"]));
+}
+
+#[test]
+fn a_health_check_asks_where_the_server_was_told_to_listen() {
+    let service = Service::start(vec![ok("{}"), ok("{}")]);
+    let port = service.url.rsplit(':').next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let in_variables = dunnage(folder.path(), &["health"]).envs([("DUNNAGE_HOST", "0.0.0.0"), ("DUNNAGE_PORT", port)]).output();
+    assert_eq!(ended(in_variables.unwrap()).stdout, "ready\n");
+    fs::write(folder.path().join("dunnage.toml"), format!("port = {port}\n")).unwrap();
+    let in_file = dunnage(folder.path(), &["health"]).env("DUNNAGE_TOKEN", "hush").output();
+    assert_eq!(ended(in_file.unwrap()).stdout, "ready\n");
+    for request in service.requests() {
+        assert!(request.headers.iter().all(|header| !header.starts_with("authorization:")), "{:?}", request.headers);
+    }
+}
+
+#[test]
+fn a_health_check_with_settings_that_make_no_sense_blames_the_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = ended(dunnage(folder.path(), &["health"]).env("DUNNAGE_PORT", "http").output().unwrap());
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.starts_with("error: environment variable `DUNNAGE_PORT`: invalid value 'http'"), "{}", ended.stderr);
+}
+
+#[test]
 fn jobs_are_listed_and_filtered() {
     let job = status("running", r#","progress":{"fraction":0.42}"#);
     let service = Service::start(vec![ok(format!(r#"{{"jobs":[{job}]}}"#))]);

@@ -54,7 +54,7 @@ impl Frame {
         Ok(())
     }
 
-    /// The only frame in `buffer`, which [`encode_with`] has written.
+    /// The only frame in `buffer`, which [`encode_head_with`] has begun.
     pub(crate) fn whole(mut buffer: BytesMut) -> Self {
         let header_bytes = buffer.get_u32_le() as usize;
         let _payload_bytes = buffer.get_u32_le();
@@ -76,33 +76,34 @@ impl Frame {
     }
 }
 
-/// Appends a frame to `buffer`, whose header `write` writes where it belongs, so that it is not copied.
+/// Appends a frame to `buffer` but for its payload, which has to follow. The header is written by `write` where it belongs, so that it
+/// is not copied.
 ///
 /// # Errors
 ///
 /// What `write` returns, or [`FrameError::TooLong`]; `buffer` is then unchanged.
-pub(crate) fn encode_with<Error: From<FrameError>>(
+pub(crate) fn encode_head_with<Error: From<FrameError>>(
     buffer: &mut BytesMut,
     kind: u16,
-    payload: &[u8],
+    payload_bytes: usize,
     write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = buffer.len();
-    let written = write_frame(buffer, kind, payload, write);
+    let written = write_head(buffer, kind, payload_bytes, write);
     if written.is_err() {
         buffer.truncate(begin);
     }
     written
 }
 
-fn write_frame<Error: From<FrameError>>(
+fn write_head<Error: From<FrameError>>(
     buffer: &mut BytesMut,
     kind: u16,
-    payload: &[u8],
+    payload_bytes: usize,
     write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = buffer.len();
-    let payload_length = checked_length("payload", payload.len(), MAX_PAYLOAD_BYTES)?;
+    let payload_length = checked_length("payload", payload_bytes, MAX_PAYLOAD_BYTES)?;
     // The header's length is put in once it is known.
     buffer.put_u32_le(0);
     buffer.put_u32_le(payload_length);
@@ -111,7 +112,6 @@ fn write_frame<Error: From<FrameError>>(
     write((&mut *buffer).writer())?;
     let header_length = checked_length("header", buffer.len() - begin - PREFIX_BYTES, MAX_HEADER_BYTES)?;
     buffer[begin..begin + 4].copy_from_slice(&header_length.to_le_bytes());
-    buffer.put_slice(payload);
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! Puts messages into frames and takes them out again.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::encode_with;
+use crate::frame::encode_head_with;
 use crate::message::{GivenOutput, ToServer, ToWorker};
 use crate::{Frame, FrameError};
 
@@ -37,11 +37,11 @@ impl ToWorker {
     /// [`MessageError::Encode`] if it cannot be packed, [`MessageError::Frame`] if it is too long; `buffer` is then unchanged.
     pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), MessageError> {
         match self {
-            Self::Load(load) => pack(buffer, kind::LOAD, load, &[]),
-            Self::Output(output) => pack(buffer, kind::OUTPUT, output, &[]),
-            Self::Run(run) => pack(buffer, kind::RUN, run, &[]),
-            Self::Reply(reply) => pack(buffer, kind::REPLY, reply, &[]),
-            Self::Cancel(cancel) => pack(buffer, kind::CANCEL, cancel, &[]),
+            Self::Load(load) => pack(buffer, kind::LOAD, load),
+            Self::Output(output) => pack(buffer, kind::OUTPUT, output),
+            Self::Run(run) => pack(buffer, kind::RUN, run),
+            Self::Reply(reply) => pack(buffer, kind::REPLY, reply),
+            Self::Cancel(cancel) => pack(buffer, kind::CANCEL, cancel),
         }
     }
 
@@ -80,7 +80,7 @@ impl GivenOutput<'_> {
     ///
     /// As [`ToWorker::encode`].
     pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), MessageError> {
-        pack(buffer, kind::OUTPUT, self, &[])
+        pack(buffer, kind::OUTPUT, self)
     }
 }
 
@@ -91,17 +91,30 @@ impl ToServer {
     ///
     /// As [`ToWorker::encode`].
     pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), MessageError> {
-        match self {
-            Self::Hello(hello) => pack(buffer, kind::HELLO, hello, &[]),
-            Self::Loaded(loaded) => pack(buffer, kind::LOADED, loaded, &[]),
-            Self::LoadFailed(failed) => pack(buffer, kind::LOAD_FAILED, failed, &[]),
-            Self::Outputs(outputs, payload) => pack(buffer, kind::OUTPUTS, outputs, payload),
-            Self::Done(done) => pack(buffer, kind::DONE, done, &[]),
-            Self::Ask(ask) => pack(buffer, kind::ASK, ask, &[]),
-            Self::Progress(progress) => pack(buffer, kind::PROGRESS, progress, &[]),
-            Self::Log(log) => pack(buffer, kind::LOG, log, &[]),
-            Self::Returned(returned) => pack(buffer, kind::RETURNED, returned, &[]),
-        }
+        let payload = self.encode_head(buffer)?;
+        buffer.put_slice(payload);
+        Ok(())
+    }
+
+    /// Appends the message to `buffer`, in its frame, but for the frame's payload, which is returned and has to follow. A long one need
+    /// not be copied so.
+    ///
+    /// # Errors
+    ///
+    /// As [`ToWorker::encode`].
+    pub fn encode_head(&self, buffer: &mut BytesMut) -> Result<&[u8], MessageError> {
+        let packed = match self {
+            Self::Hello(hello) => pack(buffer, kind::HELLO, hello),
+            Self::Loaded(loaded) => pack(buffer, kind::LOADED, loaded),
+            Self::LoadFailed(failed) => pack(buffer, kind::LOAD_FAILED, failed),
+            Self::Outputs(outputs, payload) => return pack_before(buffer, kind::OUTPUTS, outputs, payload),
+            Self::Done(done) => pack(buffer, kind::DONE, done),
+            Self::Ask(ask) => pack(buffer, kind::ASK, ask),
+            Self::Progress(progress) => pack(buffer, kind::PROGRESS, progress),
+            Self::Log(log) => pack(buffer, kind::LOG, log),
+            Self::Returned(returned) => pack(buffer, kind::RETURNED, returned),
+        };
+        packed.map(|()| &[][..])
     }
 
     /// Puts the message into its frame.
@@ -136,8 +149,22 @@ impl ToServer {
     }
 }
 
-fn pack(buffer: &mut BytesMut, kind: u16, message: &impl Serialize, payload: &[u8]) -> Result<(), MessageError> {
-    encode_with(buffer, kind, payload, |mut writer| Ok(rmp_serde::encode::write_named(&mut writer, message)?))
+/// A whole frame, without a payload.
+fn pack(buffer: &mut BytesMut, kind: u16, message: &impl Serialize) -> Result<(), MessageError> {
+    pack_before(buffer, kind, message, &[]).map(|_| ())
+}
+
+/// A frame before its payload, which is returned.
+fn pack_before<'a>(
+    buffer: &mut BytesMut,
+    kind: u16,
+    message: &impl Serialize,
+    payload: &'a [u8],
+) -> Result<&'a [u8], MessageError> {
+    encode_head_with(buffer, kind, payload.len(), |mut writer| {
+        rmp_serde::encode::write_named(&mut writer, message).map_err(MessageError::from)
+    })?;
+    Ok(payload)
 }
 
 fn unpack<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {

@@ -4,7 +4,7 @@
 //! is therefore woken once for a call, not twice.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, IoSlice, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -45,8 +45,13 @@ impl Connection {
     /// Sends one message whole.
     pub(crate) fn send(&self, message: &ToServer) -> Result<(), ConnectionError> {
         let mut buffer = BytesMut::with_capacity(SHORT_BYTES);
-        message.encode(&mut buffer)?;
-        lock(&self.outgoing).write_all(&buffer)?;
+        let payload = message.encode_head(&mut buffer)?;
+        let mut outgoing = lock(&self.outgoing);
+        if payload.len() > SHORT_BYTES {
+            return Ok(write_both(&mut *outgoing, &buffer, payload)?);
+        }
+        buffer.extend_from_slice(payload);
+        outgoing.write_all(&buffer)?;
         Ok(())
     }
 
@@ -172,6 +177,21 @@ impl Incoming {
     }
 }
 
+/// Writes two texts, one behind the other, as if they were one.
+fn write_both(stream: &mut impl Write, first: &[u8], second: &[u8]) -> io::Result<()> {
+    let mut both = [IoSlice::new(first), IoSlice::new(second)];
+    let mut left = &mut both[..];
+    while !left.is_empty() {
+        match stream.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// A panic while the lock was held leaves nothing half done that a later holder could trip over: each message is put aside
 /// in one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -190,4 +210,41 @@ pub enum ConnectionError {
     /// A message made no sense.
     #[error("the server and this worker do not understand each other")]
     Message(#[from] MessageError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, and is interrupted each time before.
+    #[derive(Default)]
+    struct Slow {
+        taken: Vec<u8>,
+        is_interrupted: bool,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.is_interrupted = !self.is_interrupted;
+            if self.is_interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let some = bytes.len().min(3);
+            self.taken.extend_from_slice(&bytes[..some]);
+            Ok(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn two_texts_are_written_whole_however_little_is_taken_at_once() {
+        for (first, second) in [("head", "a payload"), ("", "payload"), ("head", "")] {
+            let mut slow = Slow::default();
+            write_both(&mut slow, first.as_bytes(), second.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(slow.taken).unwrap(), format!("{first}{second}"));
+        }
+    }
 }

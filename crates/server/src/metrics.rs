@@ -74,19 +74,10 @@ impl Metrics {
         let outputs_answered =
             (requests.with_label_values(&[route, method, &status.to_string()]), latency.with_label_values(&[route]));
         Ok(Self {
-<<<<<<< HEAD
             requests,
+            in_flight: register.gauge("http_requests_in_flight", "HTTP requests that are being answered")?,
             latency,
             outputs_answered,
-=======
-            requests: register.counters("http_requests_total", "HTTP requests answered", &["route", "method", "status"])?,
-            in_flight: register.gauge("http_requests_in_flight", "HTTP requests that are being answered")?,
-            latency: register.add(HistogramVec::new(
-                HistogramOpts::new("http_request_duration_seconds", "Time to answer an HTTP request")
-                    .buckets(LATENCY_BUCKETS.to_vec()),
-                &["route"],
-            )?)?,
->>>>>>> signals
             batch_size: register.add(Histogram::with_opts(
                 HistogramOpts::new("output_batch_size", "Requests answered together by one call of the script")
                     .buckets(BATCH_BUCKETS.to_vec()),

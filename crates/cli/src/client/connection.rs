@@ -11,6 +11,8 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use super::Client;
 use crate::settings::secret::{self, Secret};
 
+/// Where a service answers unless it is told otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// How long a connection may take; the answer itself may take as long as the script does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Before the name of a file with a token.
@@ -20,9 +22,9 @@ const FILE_MARK: char = '@';
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Where the service answers
-    #[arg(long, env = "DUNNAGE_URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
-    url: String,
+    /// Where the service answers; by default http://127.0.0.1:8080
+    #[arg(long, env = "DUNNAGE_URL", value_parser = base_url)]
+    url: Option<String>,
     /// The token to send, or `@FILE` to read it from a file; on the command line, others can read a token itself
     #[arg(long, env = "DUNNAGE_TOKEN", value_name = "TOKEN|@FILE", hide_env_values = true, value_parser = secret::parser())]
     token: Option<Secret>,
@@ -47,28 +49,47 @@ impl Connection {
     ///
     /// As for [`Connection::client`].
     pub(crate) fn client_within(&self, timeout: Option<Duration>) -> anyhow::Result<Client> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(timeout)
-            .tls_config(self.tls()?)
-            .user_agent(concat!("dunnage/", env!("CARGO_PKG_VERSION")));
-        // A proxy could not reach what only this machine can.
-        let config = if is_loopback(&self.url) { config.proxy(None) } else { config };
+        let url = self.url.as_deref().unwrap_or(DEFAULT_URL);
+        let agent = agent(url, timeout, self.tls(url)?);
         let authorization = self.token.as_ref().map(|token| authorization(token.reveal())).transpose()?;
-        Ok(Client { agent: config.build().new_agent(), base: self.url.clone(), authorization })
+        Ok(Client { agent, base: url.to_owned(), authorization })
     }
 
-    fn tls(&self) -> anyhow::Result<TlsConfig> {
+    /// Whether it was said where the service answers.
+    pub(crate) fn is_given(&self) -> bool {
+        self.url.is_some()
+    }
+
+    fn tls(&self, url: &str) -> anyhow::Result<TlsConfig> {
         let config = TlsConfig::builder();
         let config = match &self.ca_file {
-            _ if !self.url.starts_with("https://") => config,
+            _ if !url.starts_with("https://") => config,
             Some(path) => config.root_certs(authorities(path)?),
             None => config.root_certs(known_authorities()),
         };
         Ok(config.build())
     }
+}
+
+/// A client of whatever answers at a URL of this machine, which gives each request up after this time.
+///
+/// It takes any certificate, since a server's own is for the names by which others call it, and therefore sends no token.
+pub(crate) fn unverified(url: String, timeout: Duration) -> Client {
+    let tls = TlsConfig::builder().disable_verification(true).build();
+    Client { agent: agent(&url, Some(timeout), tls), base: url, authorization: None }
+}
+
+fn agent(url: &str, timeout: Option<Duration>, tls: TlsConfig) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(timeout)
+        .tls_config(tls)
+        .user_agent(concat!("dunnage/", env!("CARGO_PKG_VERSION")));
+    // A proxy could not reach what only this machine can.
+    let config = if is_loopback(url) { config.proxy(None) } else { config };
+    config.build().new_agent()
 }
 
 fn authorities(path: &Path) -> anyhow::Result<RootCerts> {

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response};
 use ureq::{Agent, AsSendBody, Body, RequestExt, SendBody};
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, unverified};
 pub(crate) use error::ClientError;
 
 /// A client of one service.

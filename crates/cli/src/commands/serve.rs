@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io::{self, IsTerminal};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::logging::{self, Log, Outlet};
 use crate::settings::Settings;
+use crate::settings::local::local_url;
 
 /// The conventional exit codes of a process ended by SIGHUP, SIGINT and SIGTERM.
 const HUNG_UP: i32 = 129;
@@ -104,16 +105,6 @@ fn welcome(service: &str, door: &Door, address: SocketAddr) -> String {
         "\n  {service} listens at {url}; try\n\n    curl {token}-F file=@FILE {url}/output\n\n  Ctrl-C stops it; a second one does \
          so at once.\n"
     )
-}
-
-/// Where this machine reaches the server, also if it listens on every address.
-fn local_url(scheme: &str, address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// Ends at the first SIGTERM or SIGINT, and where people watch at SIGHUP, too, which then says that their terminal is gone. The second

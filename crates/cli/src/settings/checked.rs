@@ -24,6 +24,8 @@ const DATA_DIR: &str = ".dunnage";
 const KNOWN_EXTENSIONS: [&str; 2] = ["py", "lua"];
 /// How the address of a database may begin.
 const DATABASE_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// The variable that Amazon ECS sets in its containers.
+const ECS_AGENT: &str = "ECS_AGENT_URI";
 /// A shorter lease would be lost to an ordinary pause of the database.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// With a longer one, the jobs of a dead replica would seem to hang.
@@ -47,6 +49,7 @@ impl Settings {
         self.check_database(&mut problems);
         self.check_counts(&mut problems);
         self.check_times(&mut problems);
+        self.check_agent(&mut problems);
         self.check_access(&mut problems);
         let access = self.access.config(&mut problems);
         self.callbacks.check(&mut problems);
@@ -70,6 +73,7 @@ impl Settings {
         harmless.http.allow_anonymous = true;
         harmless.access =
             AccessSettings { token_file: None, tokens: None, tls_cert: None, tls_key: None, allowed_origin: Vec::new() };
+        harmless.jobs.ecs_task_protection = false;
         harmless.storage.data_dir = Some(std::env::temp_dir());
         harmless.to_config()
     }
@@ -145,12 +149,21 @@ impl Settings {
         }
     }
 
+    fn check_agent(&self, problems: &mut Vec<String>) {
+        if self.jobs.ecs_task_protection && ecs_agent().is_none() {
+            problems.push(format!(
+                "`--ecs-task-protection` needs `{ECS_AGENT}`, which Amazon ECS sets in its containers; leave it out elsewhere"
+            ));
+        }
+    }
+
     fn check_access(&self, problems: &mut Vec<String>) {
         let (host, has_tokens) = (self.http.host, self.access.has_tokens());
         if !host.is_loopback() && !self.http.allow_anonymous && !has_tokens {
             problems.push(format!(
                 "on `--host {host}` anybody who can reach this machine could use the service; name who may with \
-                 `--token-file`, or add `--allow-anonymous` if that is meant"
+                 `--token-file` or `DUNNAGE_TOKENS`, or add `--allow-anonymous` (`DUNNAGE_ALLOW_ANONYMOUS=true`) if that is \
+                 meant"
             ));
         }
         if self.http.allow_anonymous && has_tokens {
@@ -219,6 +232,7 @@ impl Settings {
                 grace: jobs.grace,
                 retention: jobs.retention,
                 max_log_lines: jobs.max_log_lines,
+                ecs_agent: jobs.ecs_task_protection.then(ecs_agent).flatten(),
             },
             callbacks: callbacks.config(secrets),
             storage: StorageConfig {
@@ -234,6 +248,11 @@ impl Settings {
             lost_log_lines: Arc::default(),
         }
     }
+}
+
+/// The container agent of Amazon ECS, which says itself where it is.
+fn ecs_agent() -> Option<String> {
+    std::env::var(ECS_AGENT).ok().filter(|address| !address.is_empty())
 }
 
 fn only_script(folder: &Path) -> Result<PathBuf, String> {
@@ -376,7 +395,8 @@ mod tests {
                 "`--timeout` must be longer than 0s",
                 "`--lease` must be between 1s and 1h",
                 "on `--host 0.0.0.0` anybody who can reach this machine could use the service; name who may with \
-                 `--token-file`, or add `--allow-anonymous` if that is meant",
+                 `--token-file` or `DUNNAGE_TOKENS`, or add `--allow-anonymous` (`DUNNAGE_ALLOW_ANONYMOUS=true`) if that is \
+                 meant",
             ]
         );
     }

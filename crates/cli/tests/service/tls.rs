@@ -232,3 +232,19 @@ fn the_commands_verify_the_server_and_send_their_token() {
         assert!(known.status.success(), "{}", said(&known));
     }
 }
+
+#[test]
+fn a_health_check_of_this_machine_takes_the_certificate_it_is_shown() {
+    let (authority, setup, service) = encrypted();
+    let port = service.address().port().to_string();
+    let certificate = authority.path("server.pem");
+    let health = |settings: &[(&str, &str)]| {
+        let mut command = Command::new(built_dunnage());
+        command.current_dir(setup.folder()).arg("health").env("DUNNAGE_PORT", &port).envs(settings.iter().copied());
+        command.output().unwrap()
+    };
+    let healthy = health(&[("DUNNAGE_TLS_CERT", certificate.to_str().unwrap())]);
+    assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stderr));
+    let in_the_clear = health(&[]);
+    assert!(String::from_utf8_lossy(&in_the_clear.stderr).contains("was not answered"), "{in_the_clear:?}");
+}

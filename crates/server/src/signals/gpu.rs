@@ -51,7 +51,10 @@ impl Gpus {
 /// Drivers install the second name only together with what programs are built with.
 fn load() -> Option<Nvml> {
     let by_version = Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init();
-    by_version.or_else(|_| Nvml::init()).inspect_err(|error| tracing::debug!(%error, "NVIDIA's library is not to be had; no GPUs are watched")).ok()
+    by_version
+        .or_else(|_| Nvml::init())
+        .inspect_err(|error| tracing::debug!(%error, "NVIDIA's library is not to be had; no GPUs are watched"))
+        .ok()
 }
 
 fn read(library: &Nvml, device: u32) -> Result<Reading, NvmlError> {
