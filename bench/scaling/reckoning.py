@@ -27,10 +27,11 @@ class Load:
 def load(footprint, replicas, job_s):
     """Of a service whose jobs come one by one, spread over all replicas, each with one job worker.
 
-    A job's hint goes to every replica, and each that is idle tries to claim: this grows with the square of the replicas.
+    Where the worker of the replica that it comes to is busy, a job's hint goes to every other, and each that is idle tries to claim:
+    this grows with the square of the replicas.
     """
     jobs = BUSY * replicas / job_s
-    hints = min(jobs, NOTIFICATIONS_A_SECOND * replicas)
+    hints = min(BUSY * jobs, NOTIFICATIONS_A_SECOND * replicas)
     heard = replicas * footprint["listener_cpu_ms"] + (1 - BUSY) * replicas * footprint["claim_cpu_ms"]
     return Load(
         jobs,

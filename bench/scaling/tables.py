@@ -36,7 +36,7 @@ FOOTPRINT = [
     ("listener_cpu_ms", "each replica of whatever service that hears it", "{:.2f} ms"),
     ("claim_cpu_ms", "each idle replica of its service, which then tries to claim", "{:.2f} ms"),
     ("claims_per_hint", "how many claims it tries for one notification", "{:.1f}"),
-    ("single_job_cpu_ms", "a job that comes alone: put, claimed, ended, one notification", "{:.2f} ms"),
+    ("single_job_cpu_ms", "a job that comes alone to an idle replica", "{:.2f} ms"),
     ("many_jobs_cpu_ms", "a job of many at once", "{:.2f} ms"),
     ("many_jobs_transactions", "transactions a job, of many at once", "{:.2f}"),
     ("single_job_wal_bytes", "write-ahead log of a job that comes alone", "{:,.0f} bytes"),

@@ -29,11 +29,11 @@ class OnPaper(unittest.TestCase):
         load = reckoning.load(FOOTPRINT, 10, 2.0)
         self.assertAlmostEqual(load.jobs, 3.5)
         self.assertAlmostEqual(load.polling_cores, 0.020)
-        self.assertAlmostEqual(load.hint_cores, 3.5 * (0.1 + 10 * 0.2 + 3 * 1.0) / 1000)
+        self.assertAlmostEqual(load.hint_cores, 0.7 * 3.5 * (0.1 + 10 * 0.2 + 3 * 1.0) / 1000)
         self.assertAlmostEqual(load.job_cores, 3.5 * 3.0 / 1000)
 
     def test_a_replica_notifies_ten_times_a_second_at_most(self):
-        slow, fast = (reckoning.load(FOOTPRINT, 10, job_s).hint_cores for job_s in (0.07, 0.007))
+        slow, fast = (reckoning.load(FOOTPRINT, 10, job_s).hint_cores for job_s in (0.04, 0.004))
         self.assertAlmostEqual(slow, fast)
 
     def test_one_replica_more_would_be_too_many(self):
