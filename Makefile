@@ -11,12 +11,15 @@ SOAK_MINUTES ?= 10
 # Which programs `make images` and `make stack` put into images: `release`, or `debug`, which are far larger but there already after `make test`.
 PROFILE ?= release
 CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
+# Beside an S3 server.
+GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 images stack bench bench-s3 test chaos fuzz mutants soak lint fmt clean setup-build setup-test
+.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 test guard guard-limits chaos fuzz mutants soak lint fmt clean \
+	setup-build setup-test
 
 help: ## say what there is
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=18
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=22
 
 build: setup-build ## build target/release/dunnage and the runtimes beside it
 	@echo "build: cargo build --release"
@@ -66,6 +69,9 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 		--growth $(TARGET)/bench/growth.jsonl --users $(TARGET)/bench/users.jsonl --into bench
 	@echo "bench: bench/RESULTS.md"
 
+bench-micro: setup-build ## how long frames and the printing of numbers take (criterion; half a minute)
+	@cargo bench --locked --package dunnage-guard --bench codec
+
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 	@tools/setup.sh bench-s3
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --s3 memory -- \
@@ -80,6 +86,17 @@ test: lint ## all checks and tests, as CI runs them
 		$(PYTHON) -m unittest discover -s runtimes/python/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
+	@echo "test: deployment files"
+	@$(PYTHON) -m unittest discover -s deploy/tests --verbose
+	@$(MAKE) --no-print-directory guard
+
+guard: build setup-test ## count the instructions of what every request passes through; fails when they are more than is committed
+	@echo "guard: instructions under callgrind, beside bench/guard/limits.toml"
+	@$(GUARD) check bench/guard/limits.toml
+
+guard-limits: build setup-test ## count them and write bench/guard/limits.toml anew; the commit says why
+	@$(GUARD) write bench/guard/limits.toml
+	@git diff --unified=0 -- bench/guard/limits.toml
 
 chaos: setup-test ## a minute of faults on each store; and whether broken copies of the product are noticed
 	@cargo build --workspace --locked

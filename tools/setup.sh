@@ -32,6 +32,7 @@ ready_to_build() {
 ready_to_test() {
   need_package python3-venv "makes the .venv with the tests' Python packages"
   need_package lua-cjson "is the C module that the Lua runtime's tests load"
+  need_package valgrind "counts instructions for \`make guard\`"
   install_missing
   install_servers
   need_rust_component rustfmt

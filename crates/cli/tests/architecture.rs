@@ -9,7 +9,7 @@ use std::path::Path;
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
 /// Our crates, each with those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("cli", &["server", "loops", "types"]),
     ("server", &["workers", "store", "files", "loops", "protocol", "types"]),
     ("workers", &["loops", "protocol", "types"]),
@@ -24,6 +24,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("testing", &[]),
     // What the server is measured against.
     ("limit", &[]),
+    // Counts instructions.
+    ("guard", &["workers", "loops", "protocol", "types"]),
     // Only tests and the fuzzer have any use for it.
     ("fuzzing", &["server", "workers", "files", "protocol", "types"]),
 ];

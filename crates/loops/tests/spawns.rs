@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What starts tasks and threads otherwise: the file, how often, and what it is.
-const KNOWN: [(&str, usize, &str); 24] = [
+const KNOWN: [(&str, usize, &str); 25] = [
     ("cli/src/client/interrupt.rs", 1, "a client's thread, which waits for Ctrl-C and ends the process"),
     ("cli/src/commands/serve.rs", 1, "waits for signals, and ends the process"),
     ("cli/src/logging/outlet.rs", 1, "writes the log; if it ends, what is left out is counted"),
@@ -12,7 +12,8 @@ const KNOWN: [(&str, usize, &str); 24] = [
     ("files/src/s3/upload.rs", 1, "takes one upload back"),
     ("loops/src/looping.rs", 1, "the loops themselves"),
     ("loops/src/watch.rs", 1, "tells the log what `/healthz/live` finds out by itself"),
-    ("server/src/callbacks/mod.rs", 2, "one delivery, and its thread; what is not settled is delivered again"),
+    ("server/src/blocking.rs", 1, "one thing that blocks; who wants it waits for its end"),
+    ("server/src/callbacks/mod.rs", 1, "one delivery; what is not settled is delivered again"),
     ("server/src/events/stream.rs", 1, "tells one client, which connects again when its stream ends"),
     ("server/src/jobs/recorder.rs", 1, "writes one attempt's log; the attempt waits for its end"),
     ("server/src/routes/models.rs", 1, "one request, which waits for it"),
@@ -24,6 +25,7 @@ const KNOWN: [(&str, usize, &str); 24] = [
     ("store/src/postgres/open.rs", 1, "drives the first connection"),
     ("store/src/sqlite/readers.rs", 1, "survives panics by itself; loops wait for it, and are missed when it stands still"),
     ("store/src/sqlite/writer.rs", 1, "the same"),
+    ("workers/src/ended.rs", 1, "waits for one child where the system does not, and ends with it"),
     ("workers/src/launch.rs", 1, "the launcher: a thread that has a beat"),
     ("workers/src/process.rs", 1, "clears away what a dropped process leaves"),
     ("workers/src/shared_memory.rs", 1, "a thread that has a beat"),

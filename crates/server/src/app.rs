@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::fleet::PresenceBoard;
 use crate::http::{self, admission::Admission};
+use crate::jobs::Stations;
 use crate::metrics::Metrics;
 use crate::problem::chain;
 use crate::signals::gpu::Gpus;
@@ -48,6 +49,8 @@ pub(crate) struct App {
     /// Rises with each reload of the script, so that idle job workers are replaced too.
     pub(crate) reloads: AtomicU64,
     pub(crate) running: Running,
+    /// Where jobs are run.
+    pub(crate) stations: Stations,
     /// What the other replicas are to be told of this one.
     pub(crate) presence: PresenceBoard,
     stopping: watch::Sender<bool>,
@@ -96,6 +99,7 @@ impl App {
             taking_over: tokio::sync::Mutex::new(()),
             reloads: AtomicU64::new(0),
             running: Running::default(),
+            stations: Stations::default(),
             presence: PresenceBoard::default(),
             stopping: watch::Sender::new(false),
         }
@@ -140,15 +144,30 @@ impl App {
 #[derive(Default)]
 pub(crate) struct Running {
     attempts: Mutex<HashMap<Lease, watch::Sender<Interrupt>>>,
+    busy: watch::Sender<bool>,
 }
 
 impl Running {
     pub(crate) fn add(&self, lease: Lease, interrupt: watch::Sender<Interrupt>) {
-        self.lock().insert(lease, interrupt);
+        let mut attempts = self.lock();
+        attempts.insert(lease, interrupt);
+        self.tell_busy(&attempts);
     }
 
     pub(crate) fn remove(&self, lease: Lease) {
-        self.lock().remove(&lease);
+        let mut attempts = self.lock();
+        attempts.remove(&lease);
+        self.tell_busy(&attempts);
+    }
+
+    /// Whether any attempt runs, now and later.
+    pub(crate) fn busy(&self) -> watch::Receiver<bool> {
+        self.busy.subscribe()
+    }
+
+    fn tell_busy(&self, attempts: &HashMap<Lease, watch::Sender<Interrupt>>) {
+        let busy = !attempts.is_empty();
+        self.busy.send_if_modified(|told| std::mem::replace(told, busy) != busy);
     }
 
     /// Whether so many attempts run that no further job is taken up.

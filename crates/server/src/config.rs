@@ -180,6 +180,9 @@ pub struct JobConfig {
     pub retention: Duration,
     /// The most log lines kept of one attempt. `--max-log-lines`, by default 10 000.
     pub max_log_lines: usize,
+    /// The URL of the agent of Amazon ECS that is asked not to end this task while a job runs here. `--ecs-task-protection` and
+    /// `ECS_AGENT_URI`; by default none is.
+    pub ecs_agent: Option<String>,
 }
 
 /// Telling clients of the ends of their jobs.

@@ -6,6 +6,7 @@
 mod access;
 mod app;
 mod artifacts;
+mod blocking;
 mod callbacks;
 mod check;
 mod config;

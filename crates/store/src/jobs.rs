@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dunnage_types::{
-    FileAddress, Job, JobError, JobId, JobKind, JobState, JsonObject, LogLine, NewLogLine, Progress, ReplicaId, Timestamp, Version,
+    Callback, CallbackState, FileAddress, Job, JobError, JobId, JobKind, JobState, JsonObject, LogLine, NewLogLine, Progress,
+    ReplicaId, Timestamp, Version,
 };
 use serde_json::Value;
 
 use crate::StoreError;
+
+/// How long a job that is due may be passed by those that are handed out with their commits.
+pub(crate) const PASSED_BY: Duration = Duration::from_millis(50);
 
 /// The queue of a service.
 ///
@@ -22,6 +26,17 @@ pub trait Jobs: Send + Sync {
     ///
     /// [`StoreError::IdempotencyMismatch`] if the key was used for another request.
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError>;
+
+    /// Does as [`Jobs::enqueue`], and hands a new job out to `replica` with the same commit, as [`Jobs::claim_ahead`] would, if it may be
+    /// passed by the queue: it [can be](NewJob::can_pass_by), nothing that is due must be run by itself before it, and nothing
+    /// has been due for longer than 50 ms. So nobody whose turn it is waits for longer than that because of others that came later.
+    ///
+    /// A job that was handed out unheard is held until its lease ends, like one that was claimed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Jobs::enqueue`].
+    async fn enqueue_claimed(&self, job: NewJob, replica: ReplicaId, terms: Terms) -> Result<Committed, StoreError>;
 
     /// Hands up to `limit` of the oldest jobs that are due to `replica`; fewer, or none, when fewer are waiting.
     ///
@@ -129,6 +144,41 @@ pub struct NewJob {
     pub max_attempts: u32,
 }
 
+impl NewJob {
+    /// Whether the job may be handed out without having been in the queue: no other has to be run before it, and it may wait for a
+    /// worker, see [`Jobs::claim_ahead`].
+    #[must_use]
+    pub fn can_pass_by(&self) -> bool {
+        self.kind == JobKind::Input && self.key.is_none() && self.max_attempts > 1
+    }
+
+    /// The job as it is when it was committed at `now` together with its first claim.
+    pub(crate) fn claimed(self, now: Timestamp, active: Option<Version>) -> ClaimedJob {
+        let callback = self.callback.map(|url| Callback { url, state: CallbackState::Pending, attempts: 0, error: None });
+        let job = Job {
+            id: self.id,
+            kind: self.kind,
+            state: JobState::Running,
+            files: self.files,
+            params: self.params,
+            key: self.key,
+            attempt: 1,
+            max_attempts: self.max_attempts,
+            progress: None,
+            error: None,
+            result: None,
+            version: None,
+            cancel_requested: false,
+            callback,
+            output_uri: self.output_uri,
+            created_at: now,
+            started_at: Some(now),
+            finished_at: None,
+        };
+        ClaimedJob { lease: Lease { job: job.id, number: 1 }, job, active }
+    }
+}
+
 /// What makes a repeated request the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
@@ -155,6 +205,15 @@ impl Enqueued {
             Self::Created(id) | Self::Existing(id) => id,
         }
     }
+}
+
+/// What [`Jobs::enqueue_claimed`] did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// Whether there is a new job.
+    pub enqueued: Enqueued,
+    /// The new job, if it was handed out; otherwise it waits like any other.
+    pub claimed: Option<ClaimedJob>,
 }
 
 /// The fenced right to finish one attempt at a job.

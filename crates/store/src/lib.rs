@@ -21,8 +21,8 @@ pub mod suite;
 pub use callbacks::{Callbacks, Delivery, DueCallback};
 pub use error::StoreError;
 pub use jobs::{
-    Ahead, Backlog, Cancelled, ClaimedJob, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, Terms,
-    backoff,
+    Ahead, Backlog, Cancelled, ClaimedJob, Committed, Enqueued, Finish, Idempotency, JobFilter, JobPage, Jobs, Lease, NewJob,
+    Renewal, Terms, backoff,
 };
 pub use postgres::{Migrated, PostgresSettings, PostgresStore, migrate};
 pub use replicas::Replicas;

@@ -13,6 +13,7 @@ mod calls;
 mod connection;
 mod conversation;
 mod device;
+mod ended;
 mod exit;
 mod family;
 #[doc(hidden)]

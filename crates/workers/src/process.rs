@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 use tokio::io::unix::AsyncFd;
 
+use crate::ended;
 use crate::launch::Belongings;
 use crate::oom::OomKills;
 use crate::sys;
@@ -23,7 +25,7 @@ pub(crate) struct Process {
     /// `None` once it is reaped: from then on its number may belong to another process.
     remains: Option<Remains>,
     pid: Pid,
-    pidfd: AsyncFd<rustix::fd::OwnedFd>,
+    ending: AsyncFd<OwnedFd>,
 }
 
 /// What has to be cleared away when a child has ended.
@@ -53,8 +55,8 @@ impl Process {
     pub(crate) fn new(child: Child, belongings: Belongings) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         let mut remains = Remains { child, belongings };
-        match rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).and_then(sys::watch) {
-            Ok(pidfd) => Ok(Self { remains: Some(remains), pid, pidfd }),
+        match ended::descriptor(pid).and_then(sys::watch) {
+            Ok(ending) => Ok(Self { remains: Some(remains), pid, ending }),
             Err(error) => {
                 remains.child.kill()?;
                 remains.clear()?;
@@ -71,7 +73,7 @@ impl Process {
     /// dropped and called again; only whoever has called last is told.
     pub(crate) async fn ended(&self) {
         // An error would mean that the descriptor is none, which `new` has ruled out.
-        let _ = poll_fn(|context| self.pidfd.poll_read_ready(context).map_ok(drop)).await;
+        let _ = poll_fn(|context| self.ending.poll_read_ready(context).map_ok(drop)).await;
     }
 
     /// Waits for the child to end by itself, for so long; whether it did.

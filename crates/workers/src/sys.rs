@@ -90,8 +90,8 @@ pub(crate) fn withhold_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the async runtime wait until `pidfd` says that its process has ended.
-pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Lets the async runtime wait until `ending` says that a process has ended.
+pub(crate) fn watch(ending: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the value owns the descriptor and never gives it away, so it stays open and the same as long as it is registered.
-    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(ending, Interest::READABLE) }?)
 }

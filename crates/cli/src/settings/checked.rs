@@ -24,6 +24,8 @@ const DATA_DIR: &str = ".dunnage";
 const KNOWN_EXTENSIONS: [&str; 2] = ["py", "lua"];
 /// How the address of a database may begin.
 const DATABASE_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// The variable that Amazon ECS sets in its containers.
+const ECS_AGENT: &str = "ECS_AGENT_URI";
 /// A shorter lease would be lost to an ordinary pause of the database.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// With a longer one, the jobs of a dead replica would seem to hang.
@@ -47,6 +49,7 @@ impl Settings {
         self.check_database(&mut problems);
         self.check_counts(&mut problems);
         self.check_times(&mut problems);
+        self.check_agent(&mut problems);
         self.check_access(&mut problems);
         let access = self.access.config(&mut problems);
         self.callbacks.check(&mut problems);
@@ -70,6 +73,7 @@ impl Settings {
         harmless.http.allow_anonymous = true;
         harmless.access =
             AccessSettings { token_file: None, tokens: None, tls_cert: None, tls_key: None, allowed_origin: Vec::new() };
+        harmless.jobs.ecs_task_protection = false;
         harmless.storage.data_dir = Some(std::env::temp_dir());
         harmless.to_config()
     }
@@ -142,6 +146,14 @@ impl Settings {
         }
         if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.jobs.lease) {
             problems.push("`--lease` must be between 1s and 1h".to_owned());
+        }
+    }
+
+    fn check_agent(&self, problems: &mut Vec<String>) {
+        if self.jobs.ecs_task_protection && ecs_agent().is_none() {
+            problems.push(format!(
+                "`--ecs-task-protection` needs `{ECS_AGENT}`, which Amazon ECS sets in its containers; leave it out elsewhere"
+            ));
         }
     }
 
@@ -220,6 +232,7 @@ impl Settings {
                 grace: jobs.grace,
                 retention: jobs.retention,
                 max_log_lines: jobs.max_log_lines,
+                ecs_agent: jobs.ecs_task_protection.then(ecs_agent).flatten(),
             },
             callbacks: callbacks.config(secrets),
             storage: StorageConfig {
@@ -235,6 +248,11 @@ impl Settings {
             lost_log_lines: Arc::default(),
         }
     }
+}
+
+/// The container agent of Amazon ECS, which says itself where it is.
+fn ecs_agent() -> Option<String> {
+    std::env::var(ECS_AGENT).ok().filter(|address| !address.is_empty())
 }
 
 fn only_script(folder: &Path) -> Result<PathBuf, String> {

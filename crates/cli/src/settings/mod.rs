@@ -190,6 +190,11 @@ pub(crate) struct JobSettings {
     /// The most log lines kept of one attempt
     #[arg(long, env = "DUNNAGE_MAX_LOG_LINES", value_name = "COUNT", default_value_t = 10_000)]
     pub(crate) max_log_lines: usize,
+    /// Keep Amazon ECS from ending this task when it scales in or deploys while a job runs here
+    #[arg(long, env = "DUNNAGE_ECS_TASK_PROTECTION", value_name = "true|false", default_value = "false",
+          default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = BoolishValueParser::new(),
+          hide_possible_values = true)]
+    pub(crate) ecs_task_protection: bool,
 }
 
 /// The files and the database.

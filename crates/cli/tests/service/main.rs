@@ -36,6 +36,7 @@ mod operation;
 mod outputs;
 mod overload;
 mod pipelines;
+mod protection;
 mod recycling;
 mod refusals;
 mod remains;

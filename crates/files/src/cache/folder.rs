@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::lock::Lock;
@@ -45,11 +45,11 @@ impl Folder {
 
     /// A new, empty file. Whatever has its name is removed first.
     pub(super) fn create(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match self.open_beneath(name.as_ref(), flags, OWNER_READS_AND_WRITES) {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match self.open_entry(name.as_ref(), flags, OWNER_READS_AND_WRITES) {
             Err(Errno::EXIST) => {
                 self.remove(name.as_ref())?;
-                Ok(self.open_beneath(name.as_ref(), flags, OWNER_READS_AND_WRITES)?)
+                Ok(self.open_entry(name.as_ref(), flags, OWNER_READS_AND_WRITES)?)
             }
             opened => Ok(opened?),
         }
@@ -57,8 +57,8 @@ impl Folder {
 
     /// A plain file that is there already, for reading.
     pub(super) fn open(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = self.open_beneath(name.as_ref(), flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = self.open_entry(name.as_ref(), flags, Mode::empty())?;
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
         if kind == FileType::RegularFile { Ok(file) } else { Err(Errno::INVAL.into()) }
     }
@@ -108,9 +108,12 @@ impl Folder {
         written.and(self.remove(PROBE.as_ref()))
     }
 
-    fn open_beneath(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Errno> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(&self.folder, name, flags, mode, resolve).map(File::from)
+    /// Opens what stands in this folder itself. A name with more than one part would lead through links, so there is none.
+    fn open_entry(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Errno> {
+        if name.as_bytes().contains(&b'/') || name == ".." {
+            return Err(Errno::XDEV);
+        }
+        rustix::fs::openat(&self.folder, name, flags | OFlags::NOFOLLOW, mode).map(File::from)
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::folder::{Folder, Identity};
@@ -78,9 +78,8 @@ fn lock_file(root: &OwnedFd, name: &str) -> io::Result<File> {
 /// Opens a folder for its owner alone. A link or a file in its place is replaced.
 fn open_folder(root: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let make = || match rustix::fs::mkdirat(root, name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => rustix::fs::openat2(root, name, flags, Mode::empty(), resolve),
+        Ok(()) | Err(Errno::EXIST) => rustix::fs::openat(root, name, flags, Mode::empty()),
         Err(error) => Err(error),
     };
     let folder = match make() {

@@ -52,7 +52,7 @@ impl Backend for Fake {
                 Err(CallError::new("load_failed", "the artifact is broken on purpose"))
             }
             "broken" => Err(CallError::new("load_failed", "broken on purpose")),
-            "vector" | "raises" | "bad_output" => Ok(Functions { output: true, ..Functions::default() }),
+            "vector" | "constant" | "raises" | "bad_output" => Ok(Functions { output: true, ..Functions::default() }),
             "batch" => Ok(Functions { output: true, output_batch: true, ..Functions::default() }),
             _ => Ok(functions),
         }
@@ -72,7 +72,7 @@ impl Backend for Fake {
 
     fn run(&mut self, run: &Run, host: &CallHost) -> Result<Value, CallError> {
         match (self.behaviour.as_str(), run.kind) {
-            ("vector" | "raises" | "bad_output" | "batch", kind) => {
+            ("vector" | "constant" | "raises" | "bad_output" | "batch", kind) => {
                 Err(CallError::new("function_missing", format!("the script has no function `{kind}`")))
             }
             ("job", JobKind::Train) => Ok(json!({"files": run.files.len(), "x": run.params.get("x")})),
@@ -102,6 +102,7 @@ impl Fake {
                 let sizes: u64 = request.files.iter().map(|file| file.size).sum();
                 Ok(vec![count(request.files.len()), count(usize::try_from(sizes).unwrap_or(usize::MAX)), x])
             }
+            "constant" => Ok((1..=128).map(|number| f64::from(number) / 7.0).collect()),
             "legacy" => Ok(request.files.iter().map(|file| count(usize::try_from(file.size).unwrap_or(usize::MAX))).collect()),
             "acts" if request.params.get("do") == Some(&json!("poison")) => Err(raised("CUDA error: device-side assert triggered")),
             "acts" if request.params.get("do") == Some(&json!("raise")) => Err(raised("boom")),

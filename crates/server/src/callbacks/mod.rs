@@ -11,17 +11,16 @@ mod schedule;
 mod signature;
 mod target;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dunnage_loops::{Beat, Looping};
 use dunnage_store::{Delivery, DueCallback};
 use dunnage_types::JobId;
-use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::app::App;
+use crate::blocking::on_thread;
 use crate::problem::chain;
 use message::Message;
 use post::{Post, Reply};
@@ -110,7 +109,7 @@ fn report_panic(ended: Result<(), JoinError>) {
 async fn deliver(app: Arc<App>, post: Arc<Post>, due: DueCallback) {
     let DueCallback { job, url, attempt } = due;
     let (id, host) = (job.id, target::host(&url));
-    let sent = on_thread(move || post.send(&url, &Message::of(job))).await;
+    let sent = on_thread("callback", move || post.send(&url, &Message::of(job))).await;
     let reply = sent.unwrap_or_else(|error| {
         tracing::error!(job = %id, %error, "a callback's thread failed");
         Reply::failed("the server could not send it")
@@ -139,15 +138,4 @@ fn observe(app: &App, job: JobId, host: &str, attempt: u32, outcome: &Delivery) 
         }
     };
     app.metrics.callback_settled(word);
-}
-
-/// Runs what blocks on a thread of its own. One of the runtime's would hold up the end of the process until the receiver answers.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    let run = move || {
-        // Nobody waits any more if the server has ended.
-        let _ = done.send(work());
-    };
-    std::thread::Builder::new().name("callback".to_owned()).spawn(run)?;
-    result.await.map_err(io::Error::other)
 }

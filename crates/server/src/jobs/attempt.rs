@@ -182,7 +182,7 @@ async fn execute(
         // Nobody waits for this job any more.
         _ = interrupted.wait_for(|wanted| *wanted != Interrupt::None) => return Ok(Ran::NotStarted),
     };
-    tracing::info!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
+    tracing::debug!(job = %job.id, kind = %job.kind, attempt = job.attempt, "attempt begins");
     let run = Run {
         call: CallId(0),
         deadline: None,
@@ -324,6 +324,13 @@ async fn record(
         Err(error) => return after_refusal(job, error),
     }
     Ok(())
+}
+
+/// Hands a job back that was claimed when the server had already begun to end. Where that fails it is rescued when its lease ends.
+pub(super) async fn hand_back(app: &Arc<App>, lease: Lease) {
+    if let Err(failure) = release(app, lease, Duration::ZERO, None).await {
+        tracing::error!(error = failure, job = %lease.job, "a job could not be handed back");
+    }
 }
 
 /// Hands a job back. If the database is away for longer than that is tried, the job is rescued when its lease ends: that is tried

@@ -1,14 +1,16 @@
 //! The job loop: claims what is due, runs it, and keeps the promises about it.
 //!
 //! Begin reading at [`Loop`]; a [`slot`] claims for one [`station`], whose worker runs one attempt after the other; [`attempt`] follows
-//! one from claim to end.
+//! one from claim to end. A job that is submitted while a station has room goes there without a detour ([`hand_over`]).
 
 mod ahead;
 mod attempt;
+mod hand_over;
 mod host;
 mod keeper;
 mod pace;
 mod persistence;
+mod protection;
 mod recorder;
 mod runner;
 mod slot;
@@ -21,6 +23,7 @@ use crate::app::App;
 use crate::problem::chain;
 use crate::uploads;
 use dunnage_loops::{Beat, Looping};
+pub(crate) use hand_over::{Stations, submit};
 pub(crate) use persistence::{Settlement, persist};
 
 /// How often expired leases are looked for; more often where leases are shorter, lest a job waits for longer than that twice.
@@ -52,6 +55,10 @@ impl Loop {
         }
         if app.config.objects.prefetch > 0 {
             upkeep.push(app.start_loop("prefetcher", ahead::fetch_ahead));
+        }
+        if let Some(agent) = &app.config.jobs.ecs_agent {
+            let agent = Arc::new(protection::Agent::new(agent));
+            upkeep.push(app.start_loop("ecs-task-protection", move |app, beat| protection::protect(app, Arc::clone(&agent), beat)));
         }
         Self { slots, upkeep }
     }

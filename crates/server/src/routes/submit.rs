@@ -12,6 +12,7 @@ use super::require_function;
 use crate::app::App;
 use crate::callbacks;
 use crate::file_problem;
+use crate::jobs;
 use crate::problem::{Code, Problem, ProblemBody, chain};
 use crate::results;
 use crate::schemas::{IdempotencyKey, JobForm};
@@ -97,12 +98,13 @@ async fn submit(
 
 /// Commits a job, and keeps the files that came along for it: whoever runs it can read them before it exists.
 async fn enqueue(app: web::Data<App>, job: NewJob, upload: Option<Upload>) -> Result<JobId, Problem> {
-    let Some(upload) = upload else { return Ok(app.store.enqueue(job).await?.id()) };
+    let app = app.into_inner();
+    let Some(upload) = upload else { return Ok(jobs::submit(&app, job).await?.id()) };
     // Before the job exists: it may be taken up at once, and its files must not move then.
     let here = app.files.share(upload).await.map_err(unshared)?;
     let files = job.files.clone();
     // When the database does not answer, the job may exist all the same. What nobody needs is swept later.
-    match app.store.enqueue(job).await? {
+    match jobs::submit(&app, job).await? {
         Enqueued::Created(id) => {
             here.into_iter().for_each(Upload::keep);
             Ok(id)

@@ -47,15 +47,21 @@ async fn frequent_statements_go_along_an_index() {
     let (text, texts): (Given<'_>, Given<'_>) = ((&text, Type::TEXT), (&texts, Type::TEXT_ARRAY));
     let (before, no_text): (Given<'_>, Given<'_>) = ((&before, Type::INT8), (&no_text, Type::TEXT));
     let is_idle: Given<'_> = (&true, Type::BOOL);
+    let digests = vec![vec![0_u8]; 3];
+    let digests: Given<'_> = (&digests, Type::BYTEA_ARRAY);
+    let insert = vec![
+        &service, &ids, &texts, &texts, &texts, &texts, &texts, &digests, &numbers, &texts, &texts, &ids, &waits, &waits, &wait,
+    ];
     let list = |filter: JobFilter| jobs::listing::list(&filter);
     let in_state = JobFilter { state: Some(JobState::Error), ..JobFilter::default() };
     let of_key = JobFilter { key: Some("key 7".to_owned()), ..JobFilter::default() };
-    let cases: [(&str, String, Vec<&Given<'_>>); 19] = [
+    let cases: [(&str, String, Vec<&Given<'_>>); 20] = [
         ("job_due", jobs::claim::CLAIM.to_owned(), vec![&service, &number, &id, &wait, &wait]),
         ("job_unfinished_by_key", jobs::claim::CLAIM.to_owned(), vec![&service, &number, &id, &wait, &wait]),
         ("job_due", jobs::claim::CLAIM_AHEAD.to_owned(), vec![&service, &number, &id, &wait, &wait, &is_idle]),
         ("job_due", jobs::claim::WAITING.to_owned(), vec![&service, &number]),
         ("job_unfinished_by_key", jobs::claim::WAITING.to_owned(), vec![&service, &number]),
+        ("job_due", jobs::enqueue::INSERT.to_owned(), insert.clone()),
         ("job_by_id", jobs::enqueue::FIND.to_owned(), vec![&service, &texts, &ids]),
         ("job_by_idempotency_key", jobs::enqueue::FIND.to_owned(), vec![&service, &texts, &ids]),
         ("job_running", jobs::rescue::EXPIRED.to_owned(), vec![&service, &number, &number]),

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunnage_types::{Job, JobId, JobState, ReplicaId, StateValue, Timestamp};
+use dunnage_types::{Job, JobId, JobKind, JobState, ReplicaId, StateValue, Timestamp};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -57,7 +57,14 @@ impl History {
     async fn enqueue(&mut self) {
         let key = ["a", "b"].choose(&mut self.random).filter(|_| self.random.random_bool(0.7)).map(|key| (*key).to_owned());
         let max_attempts = self.random.random_range(1..=3);
-        self.store.enqueue(NewJob { key, max_attempts, ..new_job() }).await.unwrap();
+        let kind = if self.random.random_bool(0.5) { JobKind::Input } else { JobKind::Train };
+        let job = NewJob { kind, key, max_attempts, ..new_job() };
+        if self.random.random_bool(0.5) {
+            self.store.enqueue(job).await.unwrap();
+        } else {
+            let committed = self.store.enqueue_claimed(job, ReplicaId::random(), TERMS).await.unwrap();
+            self.leases.extend(committed.claimed.map(|claimed| claimed.lease));
+        }
     }
 
     async fn claim(&mut self) {

@@ -13,6 +13,7 @@ mod claim;
 mod claim_ahead;
 mod enqueue;
 mod finish;
+mod hand_out;
 mod interleaving;
 mod isolation;
 mod lease;
@@ -39,6 +40,7 @@ pub use self::claim::*;
 pub use self::claim_ahead::*;
 pub use self::enqueue::*;
 pub use self::finish::*;
+pub use self::hand_out::*;
 pub use self::interleaving::*;
 pub use self::isolation::*;
 pub use self::lease::*;
@@ -103,6 +105,16 @@ macro_rules! store_suite {
             a_job_is_claimed_ahead_once,
             jobs_of_a_key_are_not_claimed_ahead_of_each_other,
             a_claim_tells_the_version_that_was_active,
+            // Handing out with the commit
+            a_job_is_handed_out_with_its_commit,
+            a_job_handed_out_with_its_commit_is_rescued_like_any_other,
+            a_job_that_waits_for_long_is_not_passed_by,
+            a_job_that_cannot_wait_is_not_passed_by,
+            a_job_that_nobody_may_run_yet_holds_up_no_others,
+            jobs_that_others_may_have_to_wait_for_go_through_the_queue,
+            a_repeated_request_hands_out_nothing,
+            jobs_committed_together_are_each_handed_out_once,
+            a_job_handed_out_with_its_commit_meets_the_active_version,
             // Leases
             a_lease_taken_over_by_another_replica_is_refused_everything,
             a_lease_taken_over_by_the_same_replica_is_refused_everything,

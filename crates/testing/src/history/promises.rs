@@ -107,7 +107,8 @@ fn update(change: &Change) -> Option<(&Row, &Row)> {
 fn started_too_often(history: &History) -> Vec<String> {
     let mut found = Vec::new();
     let mut starts: BTreeMap<&str, u32> = BTreeMap::new();
-    for (before, after) in history.changes.iter().filter_map(update) {
+    for change in &history.changes {
+        let (before, Some(after)) = (change.before.as_ref(), &change.after) else { continue };
         let count = starts.entry(&after.job).or_default();
         if is_claim(before, after) {
             *count += 1;
@@ -117,15 +118,16 @@ fn started_too_often(history: &History) -> Vec<String> {
                     after.job, after.attempt, after.max_attempts
                 ));
             }
-        } else if after.attempt + 1 == before.attempt {
+        } else if before.is_some_and(|before| after.attempt + 1 == before.attempt) {
             *count = count.saturating_sub(1);
         }
     }
     found
 }
 
-fn is_claim(before: &Row, after: &Row) -> bool {
-    after.state == "running" && (before.state != "running" || before.lease != after.lease)
+/// A job may be claimed with the commit that makes it.
+fn is_claim(before: Option<&Row>, after: &Row) -> bool {
+    after.state == "running" && before.is_none_or(|before| before.state != "running" || before.lease != after.lease)
 }
 
 /// Jobs that are done, but whose effects come from another attempt than their result.
@@ -147,7 +149,7 @@ fn held_by_two(history: &History) -> Vec<String> {
     let mut found = Vec::new();
     for change in &history.changes {
         let Some((before, after)) = update(change) else { continue };
-        if is_claim(before, after) && (before.state != "queued" || after.lease <= before.lease) {
+        if is_claim(Some(before), after) && (before.state != "queued" || after.lease <= before.lease) {
             found.push(format!(
                 "job {} was claimed while {}, lease {} after {}",
                 after.job, before.state, after.lease, before.lease

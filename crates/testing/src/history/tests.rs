@@ -106,6 +106,16 @@ fn an_attempt_that_is_not_charged_is_noticed() {
 }
 
 #[test]
+fn a_job_may_be_claimed_with_the_commit_that_makes_it_if_that_is_charged() {
+    let mut history = good();
+    history.changes.remove(0);
+    history.changes[0].before = None;
+    assert_eq!(violations(&history), []);
+    history.changes[0].after.as_mut().unwrap().attempt = 0;
+    assert!(violations(&history).iter().any(|violation| violation.promise == Promise::J4));
+}
+
+#[test]
 fn an_attempt_too_many_is_noticed_unless_one_was_handed_back() {
     let too_many = |history: &mut History, waiting: &Row| {
         let third = claimed(waiting, 9 * LEASE_US);

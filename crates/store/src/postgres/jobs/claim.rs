@@ -15,11 +15,11 @@ use crate::postgres::batch::Batch;
 use crate::postgres::rows::{Unreadable, corrupt, get, limit as sql_limit, seconds};
 use crate::{ClaimedJob, Finish, Lease, StoreError, Terms};
 
-/// The jobs that are due, the next first, as a condition on `candidate`; the second parameter is how many at most.
+/// The jobs that are due, as `candidate`.
 ///
 /// Because the order of `seq` is the order of commits within a key (see [`super::enqueue::INSERT`]), an unfinished job of the same
 /// key with a higher `seq` can never be running.
-macro_rules! due {
+macro_rules! all_due {
     () => {
         "FROM job AS candidate
         WHERE candidate.service = $1 AND candidate.state = 'queued' AND candidate.run_at <= now()
@@ -27,11 +27,30 @@ macro_rules! due {
           AND (candidate.key IS NULL OR NOT EXISTS (
               SELECT 1 FROM job AS earlier
               WHERE earlier.service = $1 AND earlier.key = candidate.key AND earlier.finished_at IS NULL
-                AND earlier.seq < candidate.seq))
-        ORDER BY candidate.run_at, candidate.seq
-        LIMIT $2"
+                AND earlier.seq < candidate.seq))"
     };
 }
+pub(super) use all_due;
+
+/// Those of them that are next, in their order; the second parameter is how many at most.
+macro_rules! due {
+    () => {
+        concat!(
+            all_due!(),
+            "
+        ORDER BY candidate.run_at, candidate.seq
+        LIMIT $2"
+        )
+    };
+}
+
+/// Whether a job may be claimed ahead, as a condition on `candidate`.
+macro_rules! can_wait {
+    () => {
+        "(candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1)"
+    };
+}
+pub(super) use can_wait;
 
 /// How a job becomes one that runs. The active version is read along: one snapshot shows both it and the jobs.
 macro_rules! begin {
@@ -65,8 +84,9 @@ pub(in crate::postgres) const CLAIM: &str = concat!(
 pub(in crate::postgres) const CLAIM_AHEAD: &str = concat!(
     "
     WITH due AS MATERIALIZED (
-        SELECT candidate.seq, candidate.run_at,
-               candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait ",
+        SELECT candidate.seq, candidate.run_at, ",
+    can_wait!(),
+    " AS can_wait ",
     due!(),
     "
         FOR NO KEY UPDATE SKIP LOCKED),
@@ -188,7 +208,7 @@ fn read(row: &Row) -> Result<ClaimedJob, StoreError> {
     Ok(ClaimedJob { job, lease, active })
 }
 
-fn active(row: &Row) -> Result<Option<Version>, Unreadable> {
+pub(super) fn active(row: &Row) -> Result<Option<Version>, Unreadable> {
     get::<Option<i64>>(row, "active")?.map(row::version).transpose()
 }
 

@@ -3,16 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use dunnage_types::JobId;
+use dunnage_types::{JobId, ReplicaId};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::claim::{active, all_due, can_wait};
 use super::row;
+use crate::jobs::PASSED_BY;
 use crate::postgres::Scope;
 use crate::postgres::batch::Batch;
 use crate::postgres::hints::Event;
-use crate::postgres::rows::{corrupt, get, json, optional_json};
-use crate::{Enqueued, NewJob, StoreError};
+use crate::postgres::rows::{Unreadable, corrupt, get, get_time, json, optional_json, seconds};
+use crate::{Committed, Enqueued, NewJob, StoreError, Terms};
 
 /// A claim takes the job of a key that has the lowest `seq`, so within a key the order of `seq` must be the order of commits: were
 /// a job with a lower one committed later, it could meet a later job of its key already running. So whoever commits a job with a
@@ -20,12 +23,25 @@ use crate::{Enqueued, NewJob, StoreError};
 ///
 /// Idempotency keys are locked as well: two statements that waited for each other's rows in different orders would block each
 /// other. All locks are taken in the order of their numbers, by everybody.
-pub(in crate::postgres) const INSERT: &str = "
-    WITH wanted AS (
-        SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::int8[], $10::text[],
-                             $11::text[])
+///
+/// A job that comes with a replica is handed out to it, unless the queue is in its way; see [`Jobs::enqueue_claimed`].
+///
+/// [`Jobs::enqueue_claimed`]: crate::Jobs::enqueue_claimed
+pub(in crate::postgres) const INSERT: &str = concat!(
+    "
+    WITH queue AS MATERIALIZED (
+        SELECT NOT EXISTS (SELECT 1 ",
+    all_due!(),
+    " AND (NOT ",
+    can_wait!(),
+    " OR candidate.run_at < now() - make_interval(secs => $15))) AS lets_pass),
+    wanted AS (
+        SELECT *, replica IS NOT NULL AND (SELECT lets_pass FROM queue) AS is_claimed
+        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::int8[], $10::text[],
+                    $11::text[], $12::uuid[], $13::float8[], $14::float8[])
             WITH ORDINALITY
-            AS wanted (id, kind, files, params, key, idempotency_key, digest, max_attempts, callback, output_uri, position)),
+            AS wanted (id, kind, files, params, key, idempotency_key, digest, max_attempts, callback, output_uri,
+                       replica, lease_secs, limit_secs, position)),
     locked AS MATERIALIZED (
         SELECT count(pg_advisory_xact_lock(lock)) FROM (
             SELECT DISTINCT hashtextextended(name, 0) AS lock FROM (
@@ -34,13 +50,18 @@ pub(in crate::postgres) const INSERT: &str = "
                 SELECT 'dunnage request ' || $1 || ' ' || idempotency_key FROM wanted WHERE idempotency_key IS NOT NULL) AS names (name)
             ORDER BY lock) AS sorted)
     INSERT INTO job (service, id, kind, state, files, params, key, idempotency_key, digest, max_attempts, callback, callback_state,
-                     output_uri, run_at, created_at)
-    SELECT $1, id, kind, 'queued', files, params, key, idempotency_key, digest, max_attempts, callback,
-           CASE WHEN callback IS NOT NULL THEN 'pending' END, output_uri, now(), now()
+                     output_uri, run_at, created_at, attempt, lease, replica, lease_expires_at, deadline_at, started_at)
+    SELECT $1, id, kind, CASE WHEN is_claimed THEN 'running' ELSE 'queued' END, files, params, key, idempotency_key, digest, max_attempts,
+           callback, CASE WHEN callback IS NOT NULL THEN 'pending' END, output_uri, now(), now(),
+           is_claimed::int, is_claimed::int, CASE WHEN is_claimed THEN replica END,
+           CASE WHEN is_claimed THEN now() + make_interval(secs => lease_secs) END,
+           CASE WHEN is_claimed THEN now() + make_interval(secs => limit_secs) END, CASE WHEN is_claimed THEN now() END
     FROM wanted, locked
     ORDER BY position
     ON CONFLICT DO NOTHING
-    RETURNING id";
+    RETURNING id, state = 'running' AS is_claimed, created_at,
+              (SELECT number FROM version WHERE service = $1 AND active) AS active"
+);
 
 pub(in crate::postgres) const FIND: &str = "
     SELECT id, idempotency_key, digest FROM job WHERE service = $1 AND idempotency_key = ANY ($2)
@@ -59,11 +80,20 @@ pub(super) struct Kept {
     max_attempts: i64,
     callback: Option<String>,
     output_uri: Option<String>,
+    taker: Option<Taker>,
+}
+
+/// Who would have the job at once, and the job as it would be handed out.
+struct Taker {
+    replica: Uuid,
+    terms: Terms,
+    job: NewJob,
 }
 
 impl Kept {
     pub(super) fn new(job: &NewJob) -> Result<Self, StoreError> {
         Ok(Self {
+            taker: None,
             id: job.id,
             kind: job.kind.as_str(),
             files: json(&job.files)?,
@@ -76,6 +106,22 @@ impl Kept {
             output_uri: optional_json(job.output_uri.as_ref())?,
         })
     }
+
+    /// A job that `replica` would run at once, if it may be.
+    pub(super) fn offered_to(replica: ReplicaId, terms: Terms, job: NewJob) -> Result<Self, StoreError> {
+        let kept = Self::new(&job)?;
+        let taker = job.can_pass_by().then(|| Taker { replica: replica.as_uuid(), terms, job });
+        Ok(Self { taker, ..kept })
+    }
+
+    /// What a caller is told of the row that was made of the job.
+    fn committed(&self, row: &Row) -> Result<Committed, Unreadable> {
+        let claimed = match &self.taker {
+            Some(taker) if get(row, "is_claimed")? => Some(taker.job.clone().claimed(get_time(row, "created_at")?, active(row)?)),
+            _ => None,
+        };
+        Ok(Committed { enqueued: Enqueued::Created(self.id), claimed })
+    }
 }
 
 pub(super) struct Enqueue(pub(super) Scope);
@@ -83,7 +129,7 @@ pub(super) struct Enqueue(pub(super) Scope);
 #[async_trait]
 impl Batch for Enqueue {
     type Call = Kept;
-    type Answer = Enqueued;
+    type Answer = Committed;
     /// Each job comes with the id its caller drew, so it is found if it was committed before.
     const IS_REPEATABLE: bool = true;
 
@@ -91,26 +137,23 @@ impl Batch for Enqueue {
         None
     }
 
-    async fn run(&self, jobs: &[Kept]) -> Result<Vec<Result<Enqueued, StoreError>>, StoreError> {
+    async fn run(&self, jobs: &[Kept]) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
         let mut created = self.insert(jobs).await?;
-        if !created.is_empty() {
-            self.0.tell(Event::Work);
-        }
-        if created.len() == jobs.len() {
-            return Ok(jobs.iter().map(|job| Ok(Enqueued::Created(job.id))).collect());
-        }
-        let before = self.find(jobs).await?;
+        let before = if created.len() == jobs.len() { Before::default() } else { self.find(jobs).await? };
         // Of two calls with the same id, the first has made the job.
         Ok(jobs
             .iter()
-            .map(|job| if created.remove(&job.id) { Ok(Enqueued::Created(job.id)) } else { before.answer(job) })
+            .map(|job| match created.remove(&job.id) {
+                Some(row) => job.committed(&row).map_err(corrupt(format_args!("job `{}` as it was committed", job.id))),
+                None => before.answer(job).map(|enqueued| Committed { enqueued, claimed: None }),
+            })
             .collect())
     }
 }
 
 impl Enqueue {
-    /// The ids of the jobs that are new.
-    async fn insert(&self, jobs: &[Kept]) -> Result<HashSet<JobId>, StoreError> {
+    /// The jobs that are new.
+    async fn insert(&self, jobs: &[Kept]) -> Result<HashMap<JobId, Row>, StoreError> {
         let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.as_uuid()).collect();
         let kinds: Vec<_> = jobs.iter().map(|job| job.kind).collect();
         let files: Vec<_> = jobs.iter().map(|job| job.files.as_str()).collect();
@@ -121,6 +164,11 @@ impl Enqueue {
         let max_attempts: Vec<_> = jobs.iter().map(|job| job.max_attempts).collect();
         let callbacks: Vec<_> = jobs.iter().map(|job| job.callback.as_deref()).collect();
         let output_uris: Vec<_> = jobs.iter().map(|job| job.output_uri.as_deref()).collect();
+        let takers = || jobs.iter().map(|job| job.taker.as_ref());
+        let replicas: Vec<_> = takers().map(|taker| taker.map(|taker| taker.replica)).collect();
+        let leases: Vec<_> = takers().map(|taker| taker.map(|taker| seconds(taker.terms.lease))).collect();
+        let limits: Vec<_> = takers().map(|taker| taker.map(|taker| seconds(taker.terms.limit))).collect();
+        let passed_by = seconds(PASSED_BY);
         let parameters = [
             self.0.service(),
             (&ids as _, Type::UUID_ARRAY),
@@ -133,8 +181,22 @@ impl Enqueue {
             (&max_attempts, Type::INT8_ARRAY),
             (&callbacks, Type::TEXT_ARRAY),
             (&output_uris, Type::TEXT_ARRAY),
+            (&replicas, Type::UUID_ARRAY),
+            (&leases, Type::FLOAT8_ARRAY),
+            (&limits, Type::FLOAT8_ARRAY),
+            (&passed_by, Type::FLOAT8),
         ];
-        self.0.once(INSERT, &parameters).await?.iter().map(row::id).collect()
+        let rows = self.0.once(INSERT, &parameters).await?;
+        let mut created = HashMap::with_capacity(rows.len());
+        let mut is_waiting = false;
+        for row in rows {
+            is_waiting |= !get::<bool>(&row, "is_claimed").map_err(corrupt("a job as it was committed"))?;
+            created.insert(row::id(&row)?, row);
+        }
+        if is_waiting {
+            self.0.tell(Event::Work);
+        }
+        Ok(created)
     }
 
     async fn find(&self, jobs: &[Kept]) -> Result<Before, StoreError> {

@@ -30,7 +30,8 @@ use super::hints::Event;
 use super::rows::json;
 use super::{PostgresStore, Scope, versions};
 use crate::{
-    Ahead, Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
+    Ahead, Backlog, Cancelled, ClaimedJob, Committed, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal,
+    StoreError, Terms,
 };
 
 /// The calls that share statements, a kind each.
@@ -60,7 +61,11 @@ impl Batches {
 #[async_trait]
 impl Jobs for PostgresStore {
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        self.batches.enqueue.call(Kept::new(&job)?).await
+        Ok(self.batches.enqueue.call(Kept::new(&job)?).await?.enqueued)
+    }
+
+    async fn enqueue_claimed(&self, job: NewJob, replica: ReplicaId, terms: Terms) -> Result<Committed, StoreError> {
+        self.batches.enqueue.call(Kept::offered_to(replica, terms, job)?).await
     }
 
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {

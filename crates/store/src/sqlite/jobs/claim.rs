@@ -8,11 +8,11 @@ use super::row;
 use crate::sqlite::rows::{Rows, Word, later};
 use crate::{Ahead, ClaimedJob, Lease, StoreError, Terms};
 
-/// The jobs that are due, the next first, as a condition on `candidate`.
+/// The jobs that are due, as `candidate`.
 ///
 /// Because only one connection writes, the order of `seq` is the order of commits, and an unfinished job of the same key with
 /// a higher `seq` can never be running. A job of a kind that only a later version knows is left for a server of that version.
-macro_rules! due {
+macro_rules! all_due {
     () => {
         "FROM job AS candidate
         WHERE candidate.service = :service AND candidate.state = 'queued' AND candidate.run_at <= :now
@@ -20,11 +20,30 @@ macro_rules! due {
           AND (candidate.key IS NULL OR NOT EXISTS (
               SELECT 1 FROM job AS earlier
               WHERE earlier.service = :service AND earlier.key = candidate.key AND earlier.finished_at IS NULL
-                AND earlier.seq < candidate.seq))
-        ORDER BY candidate.seq
-        LIMIT :limit"
+                AND earlier.seq < candidate.seq))"
     };
 }
+pub(super) use all_due;
+
+/// Those of them that are next, in their order.
+macro_rules! due {
+    () => {
+        concat!(
+            all_due!(),
+            "
+        ORDER BY candidate.seq
+        LIMIT :limit"
+        )
+    };
+}
+
+/// Whether a job may be claimed ahead, as a condition on `candidate`.
+macro_rules! can_wait {
+    () => {
+        "(candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1)"
+    };
+}
+pub(super) use can_wait;
 
 pub(super) const CLAIM: &str = concat!(
     "
@@ -40,8 +59,7 @@ pub(super) const CLAIM: &str = concat!(
 
 pub(super) const WAITING: &str = concat!("SELECT candidate.* ", due!());
 
-pub(super) const CAN_WAIT: &str =
-    concat!("SELECT candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait ", due!());
+pub(super) const CAN_WAIT: &str = concat!("SELECT ", can_wait!(), " AS can_wait ", due!());
 
 const ACTIVE: &str = "SELECT number FROM version WHERE service = :service AND active = 1";
 
@@ -76,7 +94,7 @@ pub(super) fn claim_ahead(rows: &Rows<'_>, replica: ReplicaId, ahead: Ahead, ter
     claim(rows, replica, u32::try_from(together.max(alone)).unwrap_or(ahead.limit), terms)
 }
 
-fn active(rows: &Rows<'_>) -> Result<Option<Version>, StoreError> {
+pub(super) fn active(rows: &Rows<'_>) -> Result<Option<Version>, StoreError> {
     let number = rows.first(ACTIVE, named_params! { ":service": rows.service }, |row| row.get::<_, u32>("number"))?;
     Ok(number.and_then(Version::new))
 }

@@ -20,13 +20,22 @@ pub(super) use self::rescue::expire_all_leases;
 pub(super) use self::row::job as read;
 use super::SqliteStore;
 use crate::{
-    Ahead, Backlog, Cancelled, ClaimedJob, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal, StoreError, Terms,
+    Ahead, Backlog, Cancelled, ClaimedJob, Committed, Enqueued, Finish, JobFilter, JobPage, Jobs, Lease, NewJob, Renewal,
+    StoreError, Terms,
 };
 
 #[async_trait]
 impl Jobs for SqliteStore {
     async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        self.write_and_tell(|hints| &hints.work, move |rows| enqueue::enqueue(rows, &job)).await
+        self.write_and_tell(|hints| &hints.work, move |rows| enqueue::enqueue(rows, &job, None)).await
+    }
+
+    async fn enqueue_claimed(&self, job: NewJob, replica: ReplicaId, terms: Terms) -> Result<Committed, StoreError> {
+        let committed = self.write(move |rows| enqueue::enqueue_claimed(rows, job, replica, terms)).await?;
+        if committed.claimed.is_none() {
+            self.hints.work.notify_one();
+        }
+        Ok(committed)
     }
 
     async fn claim(&self, replica: ReplicaId, limit: u32, terms: Terms) -> Result<Vec<ClaimedJob>, StoreError> {
@@ -120,6 +129,7 @@ mod tests {
         let list_of_key = listing::list(&JobFilter { key: Some("key".to_owned()), ..JobFilter::default() });
         let statements = [
             enqueue::BY_IDEMPOTENCY_KEY,
+            enqueue::LETS_PASS,
             claim::CLAIM,
             claim::CAN_WAIT,
             claim::WAITING,
