@@ -15,7 +15,7 @@ CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
 GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 test guard guard-limits chaos fuzz mutants soak lint fmt clean \
+.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 scaling test guard guard-limits chaos fuzz mutants soak lint fmt clean \
 	setup-build setup-test
 
 help: ## say what there is
@@ -65,9 +65,21 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
 		.venv-bench/harness/bin/python bench/growth/measure.py --dunnage $(TARGET)/release/dunnage \
 		--results $(TARGET)/bench/growth.jsonl
+	@echo "bench: what jobs and replicas cost their database"
+	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+		.venv-bench/harness/bin/python bench/scaling/footprint.py --dunnage $(TARGET)/release/dunnage \
+		--results $(TARGET)/bench/footprint.jsonl
+	@.venv-bench/harness/bin/python bench/scaling/capacity.py --serving $(TARGET)/bench/serving.jsonl \
+		--jobs $(TARGET)/bench/jobs.jsonl --footprint $(TARGET)/bench/footprint.jsonl
 	@.venv-bench/harness/bin/python bench/report.py --serving $(TARGET)/bench/serving.jsonl --jobs $(TARGET)/bench/jobs.jsonl \
 		--growth $(TARGET)/bench/growth.jsonl --users $(TARGET)/bench/users.jsonl --into bench
 	@echo "bench: bench/RESULTS.md"
+	@$(MAKE) --no-print-directory scaling
+
+scaling: ## simulate fleets of 100,000 users with what `make bench` has measured; writes the tables and plots of docs/scaling.md
+	@tools/setup.sh scaling
+	@.venv-bench/harness/bin/python bench/scaling/report.py --page docs/scaling.md
+	@echo "scaling: docs/scaling.md, docs/scaling"
 
 bench-micro: setup-build ## how long frames and the printing of numbers take (criterion; half a minute)
 	@cargo bench --locked --package dunnage-guard --bench codec
@@ -84,6 +96,8 @@ test: lint ## all checks and tests, as CI runs them
 	@echo "test: the Python package"
 	@DUNNAGE_TEST_COMMAND=$(abspath $(TARGET))/debug/dunnage-python PYTHONPATH=runtimes/python \
 		$(PYTHON) -m unittest discover -s runtimes/python/tests
+	@echo "test: the simulation of fleets"
+	@$(PYTHON) -m unittest discover -s bench/scaling/tests
 	@echo "test: the keystroke example"
 	@PYTHONPATH=runtimes/python $(PYTHON) -m unittest discover -s examples/keystroke
 	@echo "test: deployment files"

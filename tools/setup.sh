@@ -2,7 +2,8 @@
 # Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
 # the demo with S3 (`tools/setup.sh s3`), for images (`tools/setup.sh images`) and the stack
 # of docker/compose.yaml (`tools/setup.sh stack`), to compare with other clients of S3
-# (`tools/setup.sh bench-s3`), or to compare with other servers and job queues (`tools/setup.sh bench`).
+# (`tools/setup.sh bench-s3`), to compare with other servers and job queues (`tools/setup.sh bench`), or to simulate fleets
+# (`tools/setup.sh scaling`).
 # Installs only what is missing and says what and why, so a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +17,8 @@ main() {
     stack) ready_to_build; ready_for_images; DUNNAGE_GARAGE='' install_garage ;;
     bench-s3) ready_to_build; ready_to_compare_s3 ;;
     bench) ready_to_build; ready_to_compare ;;
-    *) fail "usage: tools/setup.sh build|test|s3|images|stack|bench-s3|bench" ;;
+    scaling) ready_to_simulate ;;
+    *) fail "usage: tools/setup.sh build|test|s3|images|stack|bench-s3|bench|scaling" ;;
   esac
 }
 
@@ -149,6 +151,13 @@ ready_to_compare_s3() {
   need_package rclone "is one of the clients of S3 that downloads are compared with"
   install_missing
   make_bench_venv s3 python3
+}
+
+# No more than what draws plots.
+ready_to_simulate() {
+  need_package python3-venv "makes the virtualenv with what draws plots"
+  install_missing
+  make_bench_venv harness python3
 }
 
 # The other servers and job queues, each in a virtualenv of its own. One that cannot be installed is left out, and said so.
