@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What starts tasks and threads otherwise: the file, how often, and what it is.
-const KNOWN: [(&str, usize, &str); 25] = [
+const KNOWN: [(&str, usize, &str); 26] = [
     ("cli/src/client/interrupt.rs", 1, "a client's thread, which waits for Ctrl-C and ends the process"),
     ("cli/src/commands/serve.rs", 1, "waits for signals, and ends the process"),
     ("cli/src/logging/outlet.rs", 1, "writes the log; if it ends, what is left out is counted"),

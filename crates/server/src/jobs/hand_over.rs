@@ -20,10 +20,9 @@ impl Stations {
         Open { stations: self, station: Arc::clone(station) }
     }
 
-    /// A seat at the station that has the fewest jobs at hand, if there is one to be had.
+    /// A seat at a station whose worker is idle, if there is one.
     fn seat(&self) -> Option<Seat> {
-        let stations = self.lock();
-        stations.iter().min_by_key(|station| station.at_hand()).and_then(|station| station.spare_seat())
+        self.lock().iter().find_map(Station::spare_seat)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Station>>> {
@@ -44,7 +43,7 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Commits a job. If a worker here has room for it and the queue lets it pass, it is claimed with the same commit and runs at once.
+/// Commits a job. If a worker here is idle and the queue lets it pass, it is claimed with the same commit and runs at once.
 ///
 /// # Errors
 ///

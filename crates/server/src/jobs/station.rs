@@ -121,14 +121,15 @@ impl Station {
         self.line().at_hand
     }
 
-    /// A seat for one more attempt, if the worker will have time for it soon and nothing has been wrong with it lately.
+    /// A seat for an attempt, if the worker is idle and nothing has been wrong with it lately. What comes while it is busy does better to be
+    /// claimed together with others.
     pub(super) fn spare_seat(self: &Arc<Self>) -> Option<Seat> {
         if self.attempts().are_too_many() {
             return None;
         }
         let mut line = self.line();
         let takes_any = !line.is_closed && !line.is_claiming && line.failures == 0;
-        (takes_any && line.at_hand < self.pace.places()).then(|| self.sit_down(&mut line))
+        (takes_any && line.at_hand == 0).then(|| self.sit_down(&mut line))
     }
 
     /// A seat for an attempt that has been claimed.
