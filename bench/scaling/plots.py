@@ -33,7 +33,7 @@ def plot(path, title, runs):
         panel.grid(axis="y", color="#e8ecef", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_title(title)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", frameon=False, ncols=len(runs))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", fontsize=9, frameon=False, ncols=len(runs))
     panels[-1].set(xlabel="hour", xlim=(0, 24), xticks=range(0, 25, 3))
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(path, metadata={"Date": None})
