@@ -165,12 +165,15 @@ class OnFargate(OnEcs):
     def test_tasks_are_scaled_by_the_backlog_of_each(self):
         (target,) = boto3.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"]
         self.assertEqual((target["MinCapacity"], target["MaxCapacity"]), (2, 20))
-        self.assertEqual(set(self.policies()), {"backlog-per-task", "busy-workers", "bytes-out-per-task"})
+        self.assertEqual(set(self.policies()), {"backlog-per-task", "busy-job-workers", "busy-workers", "bytes-out-per-task"})
         backlog = self.policies()["backlog-per-task"]
         self.assertEqual(backlog["TargetValue"], 7.0)
         asked = {metric["Id"]: metric for metric in backlog["CustomizedMetricSpecification"]["Metrics"]}
         self.assertEqual(asked["backlog_per_task"]["Expression"], "backlog / tasks")
         self.assertEqual([name for name, metric in asked.items() if metric["ReturnData"]], ["backlog_per_task"])
+        running = self.policies()["busy-job-workers"]
+        expressions = [metric.get("Expression") for metric in running["CustomizedMetricSpecification"]["Metrics"]]
+        self.assertEqual((running["TargetValue"], expressions), (0.7, [None, None, "running / tasks"]))
         dimensions = asked["tasks"]["MetricStat"]["Metric"]["Dimensions"]
         self.assertEqual(dimensions[0], {"Name": "ClusterName", "Value": self.outputs["ClusterName"]})
         self.assertIn(f"service/{self.outputs['ClusterName']}/{dimensions[1]['Value']}", target["ResourceId"])
