@@ -32,7 +32,7 @@ demo: build ## serve the keystroke example in Python and Lua and repeat a publis
 demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@tools/setup.sh s3
 	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
-	@cargo run --quiet --locked --package dunnage-testing --bin with-servers -- --postgres --s3 garage -- \
+	@$(TARGET)/release/with-servers --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
 
 images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
@@ -54,19 +54,19 @@ bench: build ## the server and its jobs beside their peers, in turns; writes ben
 	@.venv-bench/harness/bin/python bench/serving/compare.py --dunnage $(TARGET)/release/dunnage \
 		--limit $(TARGET)/release/dunnage-limit --rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/serving.jsonl
 	@echo "bench: jobs, $(BENCH_ROUNDS) rounds"
-	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+	@$(TARGET)/release/with-servers --postgres -- \
 		.venv-bench/harness/bin/python bench/jobs/compare.py --dunnage $(TARGET)/release/dunnage \
 		--rounds $(BENCH_ROUNDS) --results $(TARGET)/bench/jobs.jsonl
 	@echo "bench: $(BENCH_USERS) users on each store"
-	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+	@$(TARGET)/release/with-servers --postgres -- \
 		.venv-bench/harness/bin/python bench/users/enrol.py --dunnage $(TARGET)/release/dunnage \
 		--users $(BENCH_USERS) --results $(TARGET)/bench/users.jsonl
 	@echo "bench: what should stay small as a service grows"
-	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+	@$(TARGET)/release/with-servers --postgres -- \
 		.venv-bench/harness/bin/python bench/growth/measure.py --dunnage $(TARGET)/release/dunnage \
 		--results $(TARGET)/bench/growth.jsonl
 	@echo "bench: what jobs and replicas cost their database"
-	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --postgres -- \
+	@$(TARGET)/release/with-servers --postgres -- \
 		.venv-bench/harness/bin/python bench/scaling/footprint.py --dunnage $(TARGET)/release/dunnage \
 		--results $(TARGET)/bench/footprint.jsonl
 	@.venv-bench/harness/bin/python bench/scaling/capacity.py --serving $(TARGET)/bench/serving.jsonl \
@@ -86,7 +86,7 @@ bench-micro: setup-build ## how long frames and the printing of numbers take (cr
 
 bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 	@tools/setup.sh bench-s3
-	@cargo run --quiet --release --locked --package dunnage-testing --bin with-servers -- --s3 memory -- \
+	@$(TARGET)/release/with-servers --s3 memory -- \
 		.venv-bench/s3/bin/python bench/s3/compare.py --dunnage $(TARGET)/release/dunnage
 
 test: lint ## all checks and tests, as CI runs them

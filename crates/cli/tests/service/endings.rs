@@ -76,9 +76,12 @@ fn a_server_that_is_told_to_end_while_its_migration_is_blocked_ends_at_once(lang
          PERFORM pg_sleep(0.02); END LOOP; END'; ROLLBACK",
         go.display()
     );
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
     let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     std::thread::scope(|scope| {
         scope.spawn(|| cluster.sql(&url, &making));
+        // Or the server could be there first.
+        eventually("the table is being made", PATIENCE, || (cluster.sql(&url, waiting) == "1").then_some(()));
         let is_blocked = || (cluster.sql(&url, blocked) == "1").then_some(());
         let wait = || eventually("the migration is blocked", PATIENCE, is_blocked);
         let (status, took, said) = setup.interrupted_once(wait, "TERM");
