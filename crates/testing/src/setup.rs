@@ -1,6 +1,7 @@
 //! What a service runs on: a script, folders, flags, an environment.
 
 use std::ffi::OsStr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -258,7 +259,11 @@ impl Setup {
     pub fn interrupted_once(&self, wait: impl FnOnce(), signal: &str) -> (ExitStatus, Duration, String) {
         let mark = next_mark();
         let mut child = self.command(&mark).spawn().expect("the binary can be started");
-        wait();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(wait)) {
+            // A test that fails leaves nothing running.
+            child.kill().expect("it is our child");
+            resume_unwind(panic);
+        }
         let sent = Instant::now();
         crate::service::signal(i32::try_from(child.id()).expect("process numbers are small"), signal);
         while child.try_wait().expect("it is our child").is_none() {
