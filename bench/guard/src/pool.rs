@@ -56,6 +56,7 @@ fn settings(script: std::path::PathBuf, runtime: Runtime) -> anyhow::Result<Pool
         load_timeout: PATIENCE,
         recycling: Recycling::default(),
         max_output_bytes: 64 << 20,
+        event_loops: Vec::new(),
     })
 }
 

@@ -23,6 +23,7 @@ pub use beat::Beat;
 use beat::Pulse;
 use keep::{keep_running, run_once};
 pub use looping::Looping;
+use tokio::runtime::Handle;
 
 /// How long a loop may be silent beyond what its work may take, unless another time is given.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,8 +72,17 @@ impl Loops {
         F: FnMut(Beat) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        self.start_on(&Handle::current(), name, run)
+    }
+
+    /// Does as [`Loops::start`], on another runtime.
+    pub fn start_on<F, Fut>(&self, runtime: &Handle, name: &'static str, run: F) -> Looping
+    where
+        F: FnMut(Beat) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let beat = self.beat(name);
-        Looping::spawn(beat.clone(), keep_running(self.clone(), beat, run))
+        Looping::spawn(runtime, beat.clone(), keep_running(self.clone(), beat, run))
     }
 
     /// Starts what must not begin anew: when it panics, or ends as [`Loops::start`] does not allow, that is counted and
@@ -87,7 +97,7 @@ impl Loops {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let beat = self.beat(name);
-        Looping::spawn(beat.clone(), run_once(self.clone(), beat, run, otherwise))
+        Looping::spawn(&Handle::current(), beat.clone(), run_once(self.clone(), beat, run, otherwise))
     }
 
     /// The pulse of a loop that runs on a thread of its own. It is watched until the beat and its clones are dropped.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::Beat;
@@ -15,8 +16,8 @@ pub struct Looping {
 }
 
 impl Looping {
-    pub(crate) fn spawn(beat: Beat, running: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { beat, task: Some(tokio::spawn(running)) }
+    pub(crate) fn spawn(runtime: &Handle, beat: Beat, running: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { beat, task: Some(runtime.spawn(running)) }
     }
 
     /// Tells the loop to end by itself, and no longer misses it. One that fails from now on is not started again.

@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use dunnage_loops::Loops;
 use dunnage_store::StoreError;
 use dunnage_types::ReplicaId;
 use dunnage_workers::{Launcher, Pool, PoolSettings, Runtime, RuntimeError};
-use tokio::task::JoinError;
 
 use crate::access::{Access, AccessError};
 use crate::app::{App, Parts};
@@ -22,12 +20,13 @@ use crate::callbacks::Deliveries;
 use crate::config::{Config, MetricsOutput};
 use crate::fleet::Fleet;
 use crate::host::ServingHost;
+use crate::http::{EventLoops, Server};
 use crate::jobs::Loop;
 use crate::metrics::Metrics;
 use crate::signals::emf;
 use crate::state::{CachedState, StateCacheLimits};
 use crate::storage::{self, Storage};
-use crate::{http, reload, threads};
+use crate::{reload, threads};
 
 /// Serves until `stop` ends. `listening` is called once, with the address, as soon as connections are accepted.
 ///
@@ -43,41 +42,35 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     tokio::pin!(stop);
+    let event_loops = EventLoops::start(threads::for_http(&config.http)).await.map_err(ServeError::Threads)?;
     let app = tokio::select! {
-        app = assemble(config) => web::Data::from(Arc::new(app?)),
+        app = assemble(config, &event_loops) => web::Data::from(Arc::new(app?)),
         // What has been started ends as it is dropped.
         () = &mut stop => return Ok(()),
     };
-    let (server, address) = bind(&app)?;
-    let handle = server.handle();
-    let mut server = tokio::spawn(server);
+    let mut server = listen(&app, event_loops)?;
     let jobs = Loop::start(&app);
     let fleet = Fleet::start(&app);
     let callbacks = Deliveries::start(&app);
     let following = app.access.follow(&app.loops);
     let signals = (app.config.metrics.output == MetricsOutput::Emf).then(|| app.start_loop("emf", emf::publish));
     let reload = app.config.service.reload.then(|| app.start_loop("script-reloader", reload::watch));
-    listening(address);
+    listening(server.address());
 
     tokio::select! {
         () = &mut stop => {}
-        ended = &mut server => return Err(ended_early(ended)),
+        // Whoever runs this process has to start it again.
+        () = server.failed() => return Err(ServeError::Http),
     }
     tracing::info!("stopping");
     drop([reload, following, signals]);
-    shut_down(&app, jobs, fleet, handle).await;
+    shut_down(&app, jobs, fleet, server).await;
     callbacks.stop().await;
-    server.await.map_err(|error| ServeError::Http(io::Error::other(error)))?.map_err(ServeError::Http)
-}
-
-/// Nobody is listened to any more though nobody has said so. Whoever runs this process has to start it again.
-fn ended_early(ended: Result<io::Result<()>, JoinError>) -> ServeError {
-    let ended = ended.map_err(io::Error::other).flatten();
-    ServeError::Http(ended.err().unwrap_or_else(|| io::Error::other("it has ended before it was told to")))
+    Ok(())
 }
 
 /// Opens everything a server needs, and starts its workers.
-async fn assemble(config: Config) -> Result<App, ServeError> {
+async fn assemble(config: Config, event_loops: &EventLoops) -> Result<App, ServeError> {
     let script = script(&config)?;
     let runtime = runtime(&config)?;
     let access = Access::open(&config.http, &config.access)?;
@@ -92,7 +85,7 @@ async fn assemble(config: Config) -> Result<App, ServeError> {
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
     let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));
     let host = Arc::new(ServingHost::new(Arc::clone(&state)));
-    let settings = pool_settings(&config, &script, &runtime);
+    let settings = PoolSettings { event_loops: event_loops.handles(), ..pool_settings(&config, &script, &runtime) };
     let threads = threads::of_each_worker(&config.workers, config.workers.serving + config.jobs.workers);
     let runtime = Runtime { threads, ..runtime };
     let pool = match store.active().await? {
@@ -142,22 +135,24 @@ fn pool_settings(config: &Config, script: &Path, runtime: &Runtime) -> PoolSetti
         load_timeout: workers.load_timeout,
         recycling: workers.recycling,
         max_output_bytes: workers.max_output_bytes,
+        event_loops: Vec::new(),
     }
 }
 
-fn bind(app: &web::Data<App>) -> Result<(Server, SocketAddr), ServeError> {
+fn listen(app: &web::Data<App>, event_loops: EventLoops) -> Result<Server, ServeError> {
     let address = SocketAddr::new(app.config.http.host, app.config.http.port);
-    http::listen(app).map_err(|source| ServeError::Bind { address, source })
+    Server::start(app, event_loops).map_err(|source| ServeError::Bind { address, source })
 }
 
-async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, http: ServerHandle) {
+async fn shut_down(app: &App, jobs: Loop, fleet: Fleet, server: Server) {
     // Ends the streams of events, too, which would hold up the HTTP server for as long as their jobs run.
     app.begin_stopping();
     fleet.stop(app).await;
     // Requests are answered while jobs come to their end: whoever sends them has yet to see that we are not ready.
     jobs.stop(app, app.config.jobs.grace).await;
-    http.stop(true).await;
+    let event_loops = server.stop(app.config.workers.timeout).await;
     app.pool.stop().await;
+    event_loops.end().await;
     app.launcher.finish().await;
 }
 
@@ -221,9 +216,12 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// The HTTP side failed.
-    #[error("the HTTP server failed")]
-    Http(#[source] io::Error),
+    /// No thread can be started, or what it needs.
+    #[error("the threads that answer requests cannot be started")]
+    Threads(#[source] io::Error),
+    /// Nobody is listened to any more though nobody has said so.
+    #[error("a thread that answers requests has ended before it was told to")]
+    Http,
     /// The script cannot be loaded.
     #[error(transparent)]
     Start(#[from] dunnage_workers::StartError),

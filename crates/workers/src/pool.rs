@@ -1,6 +1,6 @@
 //! The serving workers: a queue in front of them, and the swap of one version for another.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -99,6 +99,7 @@ impl Pool {
             slots: tokio::sync::Mutex::default(),
             begun: AtomicBool::new(false),
             workers: AtomicU32::new(0),
+            started: AtomicUsize::new(0),
             losses: Losses::default(),
             serving_losses: AtomicU64::new(0),
             replacements: Arc::new(Semaphore::new(1)),
@@ -316,7 +317,8 @@ impl Pool {
         for _ in 0..self.shared.settings.workers {
             let (shared, generation) = (Arc::clone(&self.shared), Arc::clone(generation));
             let run = move |beat| slot::run(Arc::clone(&shared), Arc::clone(&generation), beat);
-            slots.push(self.shared.launcher.loops().start("serving-slot", run));
+            let event_loop = self.shared.next_event_loop();
+            slots.push(self.shared.launcher.loops().start_on(&event_loop, "serving-slot", run));
         }
     }
 }

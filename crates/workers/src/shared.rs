@@ -1,12 +1,13 @@
 //! What the pool's handles and its slots share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dunnage_loops::Looping;
 use dunnage_types::{ServiceName, WorkerId};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admission::Refusals;
@@ -51,6 +52,9 @@ pub struct PoolSettings {
     pub recycling: Recycling,
     /// The longest vector that is passed on, in bytes of its numbers.
     pub max_output_bytes: usize,
+    /// The runtimes on which workers are fed, in turn: best those on which requests are answered. They have to outlive the pool. Where there
+    /// are none, it is the one that the pool is started on.
+    pub event_loops: Vec<Handle>,
 }
 
 /// What the pool's handles and its slots share.
@@ -66,6 +70,8 @@ pub(crate) struct Shared {
     /// Whether slots have been started.
     pub(crate) begun: AtomicBool,
     pub(crate) workers: AtomicU32,
+    /// How many slots have been started.
+    pub(crate) started: AtomicUsize,
     pub(crate) losses: Losses,
     /// How many of them were serving.
     pub(crate) serving_losses: AtomicU64,
@@ -76,6 +82,13 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn next_worker(&self) -> WorkerId {
         WorkerId(self.workers.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Where the next slot goes on.
+    pub(crate) fn next_event_loop(&self) -> Handle {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let event_loops = &self.settings.event_loops;
+        number.checked_rem(event_loops.len()).map_or_else(Handle::current, |place| event_loops[place].clone())
     }
 
     pub(crate) fn note_loss(&self, lost: &Lost) {

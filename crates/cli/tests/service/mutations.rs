@@ -238,7 +238,7 @@ const MUTATIONS: [Mutation; 45] = [
     },
     Mutation {
         why: "it is tried without a pause to take connections for which there are no files",
-        change: Change::ReturnsOne("actix_server::accept::connection_error"),
+        change: Change::ReturnsOne("dunnage_server::http::arrivals::is_of_one_connection"),
         noticed_by: &["connections::the_server_serves_on_when_no_more_files_can_be_opened"],
     },
     Mutation {

@@ -1,23 +1,21 @@
 //! What happens to a connection first: it finds a place, or is told that there is none, and is encrypted if it is to be.
 
 use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::HttpServiceBuilder;
 use actix_http::error::DispatchError;
-use actix_server::GracefulShutdownSignal;
 use actix_service::IntoServiceFactory;
 use actix_web::App as HttpApp;
 use actix_web::dev::{AppConfig, Service, ServiceFactory, fn_factory};
 use actix_web::web;
-use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -40,7 +38,7 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Front<H> {
     app: Arc<App>,
     tls: Option<TlsAcceptor>,
-    ending: GracefulShutdownSignal,
+    ending: watch::Receiver<bool>,
     http: Rc<H>,
 }
 
@@ -48,7 +46,7 @@ pub(super) struct Front<H> {
 pub(super) async fn open(
     app: web::Data<App>,
     tls: Option<TlsAcceptor>,
-    ending: GracefulShutdownSignal,
+    ending: watch::Receiver<bool>,
 ) -> Result<Front<impl Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError>>, ()> {
     let routes =
         HttpApp::new().app_data(app.clone()).wrap(actix_web::middleware::from_fn(middleware::around)).configure(routes::configure);
@@ -63,10 +61,7 @@ pub(super) async fn open(
         .client_disconnect_timeout(LINGER)
         // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
         .h1_allow_half_closed(false)
-        .graceful_shutdown_signal(move || {
-            let signal = signal.clone();
-            async move { signal.notified().await }
-        })
+        .graceful_shutdown_signal(move || begun(signal.clone()))
         .on_connect_ext(|connection: &Connection, data| {
             data.insert(connection.exchange());
         })
@@ -77,43 +72,42 @@ pub(super) async fn open(
     Ok(Front { app: app.into_inner(), tls, ending, http: Rc::new(http) })
 }
 
-impl<H> Service<TcpStream> for Front<H>
+impl<H> Front<H>
 where
-    H: Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError> + 'static,
+    H: Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError>,
 {
-    type Response = ();
-    type Error = ();
-    type Future = LocalBoxFuture<'static, Result<(), ()>>;
-
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
-        self.http.poll_ready(cx).map_err(|error| tracing::error!(%error, "the routes are not ready"))
-    }
-
-    fn call(&self, stream: TcpStream) -> Self::Future {
+    /// Serves a connection to its end.
+    pub(super) async fn serve(&self, stream: TcpStream) {
         let (app, opened) = (Arc::clone(&self.app), Instant::now());
         let (exchange, place) = match app.admission.admit() {
             Admitted::Fully(place) => (Exchange::default(), place),
             Admitted::ForProbes(place) => (Exchange::for_probes(), place),
-            Admitted::Refused(place) if self.tls.is_none() => return Box::pin(refuse(app, stream, place)),
-            Admitted::Refused(_) | Admitted::Ignored => {
-                app.metrics.traffic().cut(Cut::NoRoom);
-                return Box::pin(ready(Ok(())));
-            }
+            Admitted::Refused(place) if self.tls.is_none() => return Box::pin(refuse(app, stream, place)).await,
+            Admitted::Refused(_) | Admitted::Ignored => return app.metrics.traffic().cut(Cut::NoRoom),
         };
-        let (tls, ending, http) = (self.tls.clone(), self.ending.clone(), Rc::clone(&self.http));
-        Box::pin(async move {
-            let peer = stream.peer_addr().ok();
-            let transport = tokio::select! {
-                transport = handshake(stream, tls, &app) => transport,
-                () = ending.notified() => return Ok(()),
-            };
-            let Ok(transport) = transport else {
-                app.metrics.traffic().cut(Cut::Handshake);
-                return Ok(());
-            };
-            let connection = Connection::new(transport, opened, exchange, app, place);
-            http.call((connection, peer)).await.map_err(|error| tracing::trace!(%error, "a connection ended early"))
-        })
+        let peer = stream.peer_addr().ok();
+        let transport = tokio::select! {
+            transport = handshake(stream, self.tls.clone(), &app) => transport,
+            () = begun(self.ending.clone()) => return,
+        };
+        let Ok(transport) = transport else { return app.metrics.traffic().cut(Cut::Handshake) };
+        let connection = Connection::new(transport, opened, exchange, app, place);
+        if let Err(error) = self.answer(connection, peer).await {
+            tracing::trace!(%error, "a connection ended early");
+        }
+    }
+
+    async fn answer(&self, connection: Connection, peer: Option<SocketAddr>) -> Result<(), DispatchError> {
+        poll_fn(|cx| self.http.poll_ready(cx)).await?;
+        self.http.call((connection, peer)).await
+    }
+}
+
+/// Ends when the end of the server has begun.
+async fn begun(mut ending: watch::Receiver<bool>) {
+    // Who tells it outlives all connections.
+    if ending.wait_for(|ending| *ending).await.is_err() {
+        pending::<()>().await;
     }
 }
 
@@ -129,10 +123,9 @@ async fn handshake(stream: TcpStream, tls: Option<TlsAcceptor>, app: &App) -> io
 }
 
 /// Tells a client that there is no room, without waiting for what it wants.
-async fn refuse(app: Arc<App>, stream: TcpStream, _place: Place) -> Result<(), ()> {
+async fn refuse(app: Arc<App>, stream: TcpStream, _place: Place) {
     app.metrics.traffic().cut(Cut::NoRoom);
     let answer = refusal::answer(&refusal::no_room(app.admission.max()), &app);
     let (mut transport, mut timer, mut ending) = (Transport::Plain(stream), Timer::default(), Ending::with(answer));
     poll_fn(|cx| ending.poll(&mut transport, &mut timer, cx)).await;
-    Ok(())
 }

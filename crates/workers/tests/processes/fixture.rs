@@ -103,6 +103,7 @@ impl Site {
             load_timeout: PATIENCE,
             recycling: Recycling::default(),
             max_output_bytes: 1 << 20,
+            event_loops: Vec::new(),
         }
     }
 
