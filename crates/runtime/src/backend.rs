@@ -45,8 +45,11 @@ pub trait Backend {
     /// The script's failure: `script_error`, `script_retry`, `script_cancelled`, `function_missing` or `bad_result`.
     fn run(&mut self, run: &Run, host: &CallHost) -> Result<Value, CallError>;
 
-    /// Flushes whatever the language buffers of standard output and standard error. Called before each answer, so that
-    /// the server finds a call's lines before it learns of its end.
+    /// Flushes whatever the language buffers of standard output and standard error, which should be no more than the beginning of a
+    /// line. Called before each answer, so that the server finds a call's text before it learns of its end.
+    ///
+    /// Between calls of [`Backend::output`] that were sent ahead it is called once in 100 milliseconds, and before the last answer: such
+    /// a call's text may come after its answer, but does not stay behind while the worker is idle.
     fn flush(&mut self) {}
 }
 

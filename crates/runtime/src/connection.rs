@@ -68,6 +68,15 @@ impl Connection {
         }
     }
 
+    /// The next call, if it has been read; `None` if it would have to be waited for.
+    pub(crate) fn next_call_read(&self) -> Result<Option<ToWorker>, ConnectionError> {
+        let mut incoming = lock(&self.incoming);
+        while incoming.calls.is_empty() && !incoming.reader.buffer().is_empty() {
+            incoming.read_one()?;
+        }
+        Ok(incoming.calls.pop_front())
+    }
+
     /// Whether calls have been read that have not been asked for.
     pub(crate) fn has_more(&self) -> bool {
         let incoming = lock(&self.incoming);

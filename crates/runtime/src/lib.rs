@@ -8,6 +8,7 @@
 mod aside;
 mod backend;
 mod connection;
+mod flush;
 mod host;
 mod serve;
 mod sys;

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dunnage_protocol::{
@@ -13,6 +13,7 @@ use dunnage_protocol::{
 use crate::aside::Aside;
 use crate::backend::{Answers, Backend};
 use crate::connection::{Connection, ConnectionError};
+use crate::flush::Flush;
 use crate::host::Host;
 
 /// Speaks the protocol on `stream` for `backend`, until the server closes the connection.
@@ -23,12 +24,12 @@ use crate::host::Host;
 /// other than zero.
 pub fn serve(stream: UnixStream, backend: &mut impl Backend) -> Result<(), WorkerError> {
     let connection = Arc::new(Connection::new(stream).map_err(ConnectionError::from)?);
-    let worker = Worker { host: Host::new(Arc::clone(&connection)), connection };
+    let mut worker = Worker { host: Host::new(Arc::clone(&connection)), connection, flush: Flush::new(Instant::now()) };
     worker.greet(backend)?;
     let Some(load) = worker.receive_load()? else { return Ok(()) };
     worker.load(backend, &load)?;
     let mut aside = Aside::new(Arc::clone(&worker.connection));
-    while let Some(message) = worker.connection.next_call()? {
+    while let Some(message) = worker.next_call(backend)? {
         aside.begin();
         match message {
             ToWorker::Output(output) => worker.output(backend, &begun(output))?,
@@ -42,6 +43,7 @@ pub fn serve(stream: UnixStream, backend: &mut impl Backend) -> Result<(), Worke
 struct Worker {
     connection: Arc<Connection>,
     host: Host,
+    flush: Flush,
 }
 
 impl Worker {
@@ -64,9 +66,9 @@ impl Worker {
         }
     }
 
-    fn load(&self, backend: &mut impl Backend, load: &Load) -> Result<(), WorkerError> {
+    fn load(&mut self, backend: &mut impl Backend, load: &Load) -> Result<(), WorkerError> {
         let loaded = self.load_and_test(backend, load);
-        backend.flush();
+        self.flush.at_once(backend, Instant::now());
         match loaded {
             Ok(functions) => Ok(self.connection.send(&ToServer::Loaded(Loaded { functions }))?),
             Err(error) => {
@@ -98,12 +100,24 @@ impl Worker {
         }
     }
 
-    fn output(&self, backend: &mut impl Backend, output: &Output) -> Result<(), ConnectionError> {
+    /// Waits for the next call, with nothing left to flush.
+    fn next_call(&mut self, backend: &mut impl Backend) -> Result<Option<ToWorker>, ConnectionError> {
+        if self.flush.is_owed() {
+            if let Some(call) = self.connection.next_call_read()? {
+                return Ok(Some(call));
+            }
+            // The calls that were seen to wait have been handed back.
+            self.flush.at_once(backend, Instant::now());
+        }
+        self.connection.next_call()
+    }
+
+    fn output(&mut self, backend: &mut impl Backend, output: &Output) -> Result<(), ConnectionError> {
         let host = self.host.call(output.call);
         let mut answers = Answers::default();
         backend.output(output, &host, &mut answers);
         host.end();
-        backend.flush();
+        self.flush.between_calls(backend, self.connection.has_more(), Instant::now());
         let (items, payload) = answers.finish(output.requests.len());
         let (call, count) = (output.call, items.len());
         let sent = self.connection.send(&ToServer::Outputs(Outputs { call, items }, payload));
@@ -112,11 +126,11 @@ impl Worker {
         })
     }
 
-    fn run(&self, backend: &mut impl Backend, run: &Run) -> Result<(), ConnectionError> {
+    fn run(&mut self, backend: &mut impl Backend, run: &Run) -> Result<(), ConnectionError> {
         let host = self.host.call(run.call);
         let result = backend.run(run, &host);
         host.end();
-        backend.flush();
+        self.flush.at_once(backend, Instant::now());
         let outcome = result.map_or_else(Outcome::Error, Outcome::Ok);
         let sent = self.connection.send(&ToServer::Done(Done { call: run.call, outcome }));
         self.unless_too_long(sent, |error| {
