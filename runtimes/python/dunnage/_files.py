@@ -56,6 +56,19 @@ class File:
         return f"<File {self.uri} ({self.size} bytes)>"
 
 
+def local_file(path: str, uri: str, size: int, etag: str | None) -> File:
+    """A file of which the server has told all. For every request, so it spares what `File(...)` does for people."""
+    file = _new(File)
+    file._path = path
+    file.uri = uri
+    file.size = size
+    file.etag = etag
+    return file
+
+
+_new = object.__new__
+
+
 class Request:
     """One of the requests that `output_batch` answers."""
 

@@ -6,9 +6,9 @@ import os
 import sys
 
 from . import _script
-from ._context import Context
+from ._context import Context, for_requests
 from ._errors import Failure
-from ._files import File, Request
+from ._files import File, Request, local_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     FileTuple = tuple[str, str, int, str | None]
     RequestTuple = tuple[list[FileTuple], dict[str, Any], str]
+    Answer = Callable[[Host, float | None, list[FileTuple], dict[str, Any], str], Any]
 
 _EXIT_SECONDS = 2
 
@@ -46,16 +47,19 @@ class Worker:
         _refuse_awaitable(result, "self_test", "load_failed")
         return not _is_false(result)
 
-    def output(self, host: Host, deadline: float | None, request: RequestTuple) -> Any:
-        """Answers one request."""
-        files, params, request_id = request
-        context = Context(host=host, deadline=deadline, params=params, request_id=request_id, **self._common)
-        return self._function("output")([_file(file) for file in files], context)
+    def output(self) -> Answer:
+        """What answers one request. It is made once, so that a call of it does nothing but what differs between calls."""
+        function, context = self._function("output"), for_requests(**self._common)
+
+        def answer(host: Host, deadline: float | None, files: list[FileTuple], params: dict[str, Any], request_id: str) -> Any:
+            return function(_files(files), context(host, deadline, params, request_id))
+
+        return answer
 
     def output_batch(self, host: Host, deadline: float | None, requests: list[RequestTuple]) -> list[Any]:
         """Answers several requests at once."""
         context = Context(host=host, deadline=deadline, **self._common)
-        batch = [Request([_file(file) for file in files], params, request_id) for files, params, request_id in requests]
+        batch = [Request(_files(files), params, request_id) for files, params, request_id in requests]
         answers = self._function("output_batch")(batch, context)
         if not hasattr(answers, "__len__") or not hasattr(answers, "__getitem__") or isinstance(answers, (str, bytes, dict)):
             raise Failure("bad_output", f"`output_batch` returned a {type(answers).__name__}; return a list of vectors")
@@ -68,7 +72,7 @@ class Worker:
     ) -> Any:  # fmt: skip
         """Runs one attempt at a job; what the script returned, as plain JSON."""
         context = Context(host=host, params=params, **common, **self._common)
-        result = self._function(name)([_file(file) for file in files], context)
+        result = self._function(name)(_files(files), context)
         return None if result is None else _plain_result(result, name)
 
     def _function(self, name: str) -> _script.Function:
@@ -166,9 +170,8 @@ def _install_logging(send: Callable[[str, str], None]) -> None:
     install(send)
 
 
-def _file(file: FileTuple) -> File:
-    path, uri, size, etag = file
-    return File(path, uri, size, etag)
+def _files(files: list[FileTuple]) -> list[File]:
+    return [local_file(path, uri, size, etag) for path, uri, size, etag in files]
 
 
 def _plain_result(result: Any, name: str) -> Any:

@@ -18,6 +18,8 @@ pub(crate) struct PythonBackend {
     module: Py<PyModule>,
     /// Its `Worker`.
     worker: Py<PyAny>,
+    /// What its `output` has made of the script's, where that is called.
+    answer: Option<Py<PyAny>>,
     log: Py<LogSink>,
     language: String,
     functions: Functions,
@@ -34,6 +36,7 @@ impl PythonBackend {
         Ok(Self {
             module: module.clone().unbind(),
             worker: module.call_method0("Worker")?.unbind(),
+            answer: None,
             log,
             language: format!("CPython {}.{}.{}", version.major, version.minor, version.patch),
             functions: Functions::default(),
@@ -99,7 +102,7 @@ impl Backend for PythonBackend {
 }
 
 impl PythonBackend {
-    fn load_script(&self, py: Python<'_>, load: &Load, host: &CallHost) -> PyResult<Functions> {
+    fn load_script(&mut self, py: Python<'_>, load: &Load, host: &CallHost) -> PyResult<Functions> {
         self.log.get().enter(host);
         let common = PyDict::new(py);
         common.set_item("service", load.service.as_str())?;
@@ -108,6 +111,9 @@ impl PythonBackend {
         common.set_item("artifact", load.artifact.as_ref().map(|artifact| artifact.path.as_os_str()))?;
         let arguments = (load.script.as_os_str(), common, ServerHost::new(host));
         let (train, input, output, output_batch, self_test) = self.worker.call_method1(py, "load", arguments)?.extract(py)?;
+        if output {
+            self.answer = Some(self.worker.call_method0(py, "output")?);
+        }
         Ok(Functions { train, input, output: output || output_batch, output_batch, self_test })
     }
 
@@ -115,13 +121,28 @@ impl PythonBackend {
     fn answer_each(&self, py: Python<'_>, output: &Output, host: &CallHost, answers: &mut Answers) {
         let mut room = MAX_PAYLOAD_BYTES;
         for request in &output.requests {
-            let answered = request_to_python(py, request)
-                .and_then(|request| self.worker.bind(py).call_method1("output", (ServerHost::new(host), output.deadline, request)))
+            let answered = self
+                .call_output(py, output.deadline, request, host)
                 .and_then(|value| self.add_vector(&value, "`output`", answers, &mut room));
             if let Err(error) = answered {
                 answers.error(self.describe(py, &error, false));
             }
         }
+    }
+
+    fn call_output<'py>(
+        &self,
+        py: Python<'py>,
+        deadline: Option<f64>,
+        request: &Request,
+        host: &CallHost,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(answer) = &self.answer else {
+            // Says so by what it raises.
+            return self.worker.bind(py).call_method0("output");
+        };
+        let (files, params) = (files_to_python(py, &request.files)?, json::object_to_python(py, &request.params)?);
+        answer.bind(py).call1((ServerHost::new(host), deadline, files, params, &request.request_id))
     }
 
     /// One call of `output_batch`, which fails as a whole; an answer that is no vector fails alone.
