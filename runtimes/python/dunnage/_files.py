@@ -6,8 +6,12 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Any, BinaryIO
+
+_KEPT_PATHS = 256
+"""So many files' paths are kept: scripts ask for one again and again, and requests name the same files."""
 
 
 class File:
@@ -36,9 +40,7 @@ class File:
     @property
     def path(self) -> Path:
         """Where it is."""
-        from pathlib import Path  # costs more than all else an idle worker imports
-
-        return Path(self._path)
+        return (_as_path or _load_pathlib())(self._path)
 
     def read(self) -> bytes:
         """All of its contents."""
@@ -67,6 +69,19 @@ def local_file(path: str, uri: str, size: int, etag: str | None) -> File:
 
 
 _new = object.__new__
+
+
+_as_path: Callable[[str], Path] | None = None
+
+
+def _load_pathlib() -> Callable[[str], Path]:
+    """Importing it costs more than all else an idle worker imports; and a path, which never changes, takes long to make."""
+    from functools import lru_cache
+    from pathlib import Path
+
+    global _as_path
+    _as_path = lru_cache(_KEPT_PATHS)(Path)
+    return _as_path
 
 
 class Request:

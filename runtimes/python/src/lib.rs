@@ -9,6 +9,7 @@ mod backend;
 mod host;
 mod json;
 mod sources;
+mod sys;
 mod vector;
 
 use std::error::Error;

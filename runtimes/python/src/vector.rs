@@ -10,6 +10,8 @@ use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyTuple};
 
+use crate::sys;
+
 /// Hands the elements of `value` to `receive`, as little-endian bytes. `place` names the value in errors.
 pub(crate) fn read<R>(
     worker: &Bound<'_, PyAny>,
@@ -18,12 +20,12 @@ pub(crate) fn read<R>(
     receive: impl FnOnce(VectorType, &[u8]) -> R,
 ) -> PyResult<R> {
     let numbers = if let Ok(list) = value.cast::<PyList>() {
-        if let Some(bytes) = floats(list.to_tuple().iter_borrowed()) {
+        if let Some(bytes) = sys::floats_of_list(list) {
             return Ok(receive(VectorType::F64, &bytes));
         }
         collect(worker, list.iter(), place)?
     } else if let Ok(tuple) = value.cast::<PyTuple>() {
-        if let Some(bytes) = floats(tuple.iter_borrowed()) {
+        if let Some(bytes) = sys::floats_of_tuple(tuple) {
             return Ok(receive(VectorType::F64, &bytes));
         }
         collect(worker, tuple.iter(), place)?
@@ -38,15 +40,6 @@ pub(crate) fn read<R>(
         Numbers::Integers(values) => receive(VectorType::I64, &bytes(values, i64::to_le_bytes)),
         Numbers::Floats(values) => receive(VectorType::F64, &bytes(values, f64::to_le_bytes)),
     })
-}
-
-/// The elements if all of them are exactly floats, and there is any: what most scripts return, and much faster than looking at each.
-fn floats<'a, 'py: 'a>(elements: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; elements.len() * size_of::<f64>()];
-    for (bytes, element) in bytes.as_chunks_mut().0.iter_mut().zip(elements) {
-        *bytes = element.cast_exact::<PyFloat>().ok()?.value().to_le_bytes();
-    }
-    (!bytes.is_empty()).then_some(bytes)
 }
 
 enum Numbers {
