@@ -181,6 +181,7 @@ mod tests {
 
     use super::*;
     use crate::backend::Identity;
+    use crate::flush::tests::Noting;
     use crate::host::CallHost;
 
     struct Verbose;
@@ -289,5 +290,19 @@ mod tests {
         assert!(matches!(receive(), ToServer::Done(Done { outcome: Outcome::Error(error), .. }) if error.code == "bad_result"));
         drop(server);
         serving.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_is_left_to_flush_is_flushed_before_a_worker_waits() {
+        let (server, end) = UnixStream::pair().unwrap();
+        let connection = Arc::new(Connection::new(end).unwrap());
+        let mut worker = Worker { host: Host::new(Arc::clone(&connection)), connection, flush: Flush::new(Instant::now()) };
+        let mut backend = Noting::default();
+        // The call that was seen to wait has been handed back since.
+        worker.flush.between_calls(&mut backend, true, Instant::now());
+        assert!(backend.0.is_empty());
+        drop(server);
+        assert!(worker.next_call(&mut backend).unwrap().is_none());
+        assert_eq!(backend.0, ["flush"]);
     }
 }

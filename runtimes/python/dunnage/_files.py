@@ -58,32 +58,6 @@ class File:
         return f"<File {self.uri} ({self.size} bytes)>"
 
 
-def local_file(path: str, uri: str, size: int, etag: str | None) -> File:
-    """A file of which the server has told all. For every request, so it spares what `File(...)` does for people."""
-    file = _new(File)
-    file._path = path
-    file.uri = uri
-    file.size = size
-    file.etag = etag
-    return file
-
-
-_new = object.__new__
-
-
-_as_path: Callable[[str], Path] | None = None
-
-
-def _load_pathlib() -> Callable[[str], Path]:
-    """Importing it costs more than all else an idle worker imports; and a path, which never changes, takes long to make."""
-    from functools import lru_cache
-    from pathlib import Path
-
-    global _as_path
-    _as_path = lru_cache(_KEPT_PATHS)(Path)
-    return _as_path
-
-
 class Request:
     """One of the requests that `output_batch` answers."""
 
@@ -105,3 +79,27 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.request_id} ({len(self.files)} files)>"
+
+
+def local_file(path: str, uri: str, size: int, etag: str | None) -> File:
+    """A file of which the server has told all. For every request, so it spares what `File(...)` does for people."""
+    file = _new(File)
+    file._path = path
+    file.uri = uri
+    file.size = size
+    file.etag = etag
+    return file
+
+
+def _load_pathlib() -> Callable[[str], Path]:
+    """Importing it costs more than all else an idle worker imports; and a path, which never changes, takes long to make."""
+    from functools import lru_cache
+    from pathlib import Path
+
+    global _as_path
+    _as_path = lru_cache(_KEPT_PATHS)(Path)
+    return _as_path
+
+
+_new = object.__new__
+_as_path: Callable[[str], Path] | None = None

@@ -2,6 +2,7 @@
 
 use dunnage_protocol::{CallError, File, Functions, Load, MAX_PAYLOAD_BYTES, Output, Request, Run};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, Identity};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use serde_json::Value;
@@ -18,7 +19,7 @@ pub(crate) struct PythonBackend {
     module: Py<PyModule>,
     /// Its `Worker`.
     worker: Py<PyAny>,
-    /// What its `output` has made of the script's, where that is called.
+    /// The function that answers one request, which its `output` makes; `None` where the script has none.
     answer: Option<Py<PyAny>>,
     log: Py<LogSink>,
     language: String,
@@ -94,7 +95,7 @@ impl Backend for PythonBackend {
 
     fn flush(&mut self) {
         Python::attach(|py| {
-            if let Err(error) = self.module.call_method0(py, "flush") {
+            if let Err(error) = self.module.call_method0(py, intern!(py, "flush")) {
                 error.print(py);
             }
         });

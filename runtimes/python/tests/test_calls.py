@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import sys
 import time
 import unittest
+from pathlib import Path
+from typing import Any
 
-from worker import Refused, Worker
+from worker import OUTPUT, OUTPUTS, Refused, Worker, pack
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dunnage._context import Context, for_requests
 
 
 class Contexts(unittest.TestCase):
@@ -42,6 +51,40 @@ class Contexts(unittest.TestCase):
         with Worker(batched).load() as worker:
             self.assertEqual(worker.output(), ("i64", [1, 1]))
             self.assertEqual(worker.batch([{}, {}]), [("i64", [1, 1])] * 2)
+
+    def test_a_request_is_told_all_about_itself_and_its_files(self) -> None:
+        script = """
+            import dunnage, os, pathlib
+
+            def output(files, ctx):
+                file = files[0]
+                assert type(files) is list and type(file) is dunnage.File and type(ctx) is dunnage.Context
+                assert (file.uri, file.size, file.etag) == ("s3://tests/a.csv", 3, "abc")
+                assert isinstance(file.path, pathlib.Path) and str(file.path) == os.fspath(file)
+                assert file.path == pathlib.Path(file) and file.path.read_bytes() == file.read() == b"abc"
+                assert repr(file) == "<File s3://tests/a.csv (3 bytes)>"
+                assert files[1].path.read_bytes() == b"de"
+                told = (ctx.deadline, ctx.device, ctx.service, ctx.version, str(ctx.artifact), ctx.params)
+                assert told == (4e9, "cpu", "tests", 7, "/some/where", {"a": [1, None]}), told
+                assert (ctx.job_id, ctx.attempt, ctx.seed) == (None, None, 0)
+                assert repr(ctx) == "<Context of tests, r0>"
+                assert ctx.state is ctx.state and ctx.state["known"] == 5 and ctx.cancelled is False
+                return [0.5]
+        """
+        with Worker(script) as worker:
+            worker.state["known"] = {"json": 5}
+            worker.load(artifact="/some/where")
+            files = [worker.file("a.csv", b"abc"), worker.file("b.csv", b"de")]
+            for _ in range(2):
+                self.assertEqual(worker.output({"a": [1, None]}, files), ("f64", [0.5]))
+
+    def test_the_context_of_a_request_has_whatever_one_made_by_hand_has(self) -> None:
+        host: Any = object()
+        common: Any = {"service": "tests", "device": "cpu", "version": 7, "artifact": "/some/where"}
+        made = for_requests(**common)(host, 4e9, {"a": 1}, "r0")
+        by_hand = Context(host=host, deadline=4e9, params={"a": 1}, request_id="r0", **common)
+        for name in Context.__slots__:
+            self.assertEqual(getattr(made, name), getattr(by_hand, name), name)
 
     def test_the_context_of_a_call_that_has_ended_raises(self) -> None:
         script = """
@@ -356,6 +399,19 @@ class Logs(unittest.TestCase):
             worker.run("input")
         self.assertEqual(worker.status, 0)
         self.assertEqual((worker.stdout, worker.stderr), ("grüße \\ud800\n", "no line end"))
+
+
+    def test_what_calls_sent_ahead_have_printed_is_there_with_the_last_answer(self) -> None:
+        with Worker("def output(files): print('.', end=''); return [1]").load() as worker:
+            request = {"request_id": "r", "files": [], "params": {}}
+            assert worker.process.stdout
+            os.set_blocking(worker.process.stdout.fileno(), False)
+            for _ in range(3):
+                header = pack({"call": 1, "deadline": 4e9, "requests": [request]})
+                worker.socket.sendall((struct.pack("<IIHH", len(header), 0, OUTPUT, 0) + header) * 20)
+                for _ in range(20):
+                    self.assertEqual(worker.receive()[0], OUTPUTS)
+                self.assertEqual(os.read(worker.process.stdout.fileno(), 1000), b"." * 20)
 
 
 class End(unittest.TestCase):

@@ -15,6 +15,9 @@ SCRIPT = """
             import numpy
             return numpy.array([1.5, 2.5])
 
+    class Metres(float):
+        pass
+
     async def waited():
         return [1]
 
@@ -34,8 +37,13 @@ PLAIN = [
     ("[1, 2, 3]", "i64", [1, 2, 3]),
     ("[0.5, 2]", "f64", [0.5, 2.0]),
     ("[2, 0.5]", "f64", [2.0, 0.5]),
+    ("[0.5, -2.5]", "f64", [0.5, -2.5]),
+    ("(0.5, -2.5)", "f64", [0.5, -2.5]),
+    ("(0.5, 2, True)", "f64", [0.5, 2.0, 1.0]),
+    ("[0.5, Metres(2)]", "f64", [0.5, 2.0]),
     ("(1, -2)", "i64", [1, -2]),
     ("[]", "i64", []),
+    ("()", "i64", []),
     ("[True, False]", "i64", [1, 0]),
     ("[True, 0.5]", "f64", [1.0, 0.5]),
     (f"[{MAX}, {-MAX - 1}]", "i64", [MAX, -MAX - 1]),
@@ -104,6 +112,8 @@ REFUSED = [
     ("[[1, 2]]", "element 0 is a list; return a flat vector"),
     ("[1, (2, 3)]", "element 1 is a tuple; return a flat vector"),
     ("[1, 'a']", "element 1 is a str, not a number"),
+    ("[0.5, 'a']", "element 1 is a str, not a number"),
+    ("(0.5, [2.5])", "element 1 is a list; return a flat vector"),
     ("[1, None]", "element 1 is a NoneType, not a number"),
     ("[1j]", "element 0 is a complex, not a number"),
     ("[2 ** 63]", "element 0 is 0x8000000000000000, which needs more than 64 bits; return floats"),
