@@ -31,6 +31,9 @@ const FRAME_BYTES: usize = 32;
 /// What one number of an answer takes with its comma, in bytes. Few doubles need more.
 const NUMBER_BYTES: usize = 20;
 
+/// An answer of more numbers takes milliseconds to print, in which the thread would do nothing else.
+const LONG_NUMBERS: usize = 32 << 10;
+
 /// The script's answer.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -76,7 +79,7 @@ pub(crate) async fn output(
     let served = app.pool.output(call, hold, deadline).await?;
     stages.end("model");
     app.metrics.observe_output(served.batch_size, served.waited);
-    respond(served, &stages)
+    respond(served, &stages).await
 }
 
 /// Passes over a short body, so that the connection can be used again. After a long one, or one that is slow to come, it is closed,
@@ -112,9 +115,10 @@ async fn read(
     Ok(submission)
 }
 
-fn respond(served: Served, stages: &Stages) -> Result<HttpResponse, Problem> {
+async fn respond(served: Served, stages: &Stages) -> Result<HttpResponse, Problem> {
     let version = served.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    let body = Answer { output_vector: served.vector }.print()?;
+    let answer = Answer { output_vector: served.vector };
+    let body = if answer.is_long() { answer.print_aside().await? } else { answer.print()? };
     Ok(HttpResponse::Ok()
         .insert_header(("model-version", version))
         .insert_header(("server-timing", stages.header()))
@@ -123,6 +127,16 @@ fn respond(served: Served, stages: &Stages) -> Result<HttpResponse, Problem> {
 }
 
 impl Answer {
+    fn is_long(&self) -> bool {
+        self.output_vector.len() > LONG_NUMBERS
+    }
+
+    /// As JSON, printed where nobody else waits meanwhile.
+    async fn print_aside(self) -> Result<Vec<u8>, Problem> {
+        let printed = tokio::task::spawn_blocking(move || self.print()).await;
+        printed.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the answer could not be printed: {error}"))))
+    }
+
     /// As JSON. There is room for it from the beginning, as it would be copied again and again while it grows.
     fn print(&self) -> Result<Vec<u8>, Problem> {
         let mut body = Vec::with_capacity(FRAME_BYTES + self.output_vector.len() * NUMBER_BYTES);
