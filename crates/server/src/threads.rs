@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 
 use crate::config::{HttpConfig, WorkerConfig};
 
-/// How many threads read requests and write answers. Where nobody has said it, a core is left to the workers: what two threads pass to
-/// each other on a core that both want costs more than one of them alone.
+/// How many threads read requests, feed workers and write answers.
 pub(crate) fn for_http(config: &HttpConfig) -> usize {
-    if config.threads > 0 { config.threads } else { all_but_one(cores()) }
+    if config.threads > 0 { config.threads } else { cores() }
 }
 
 /// How many threads each of so many workers may use, so that all of them together have no more than there are cores.
@@ -20,10 +19,6 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-fn all_but_one(cores: usize) -> usize {
-    cores.saturating_sub(1).max(1)
-}
-
 fn share(cores: usize, workers: usize) -> usize {
     (cores / workers.max(1)).max(1)
 }
@@ -34,7 +29,6 @@ mod tests {
 
     #[test]
     fn everybody_has_a_thread_and_all_together_have_the_cores() {
-        assert_eq!([1, 2, 3, 8].map(all_but_one), [1, 1, 2, 7]);
         assert_eq!([share(8, 1), share(8, 2), share(8, 3), share(8, 9), share(8, 0)], [8, 4, 2, 1, 8]);
     }
 }

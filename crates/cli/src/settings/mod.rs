@@ -99,7 +99,7 @@ pub(crate) struct HttpSettings {
     /// The port; 0 lets the system choose
     #[arg(long, env = "DUNNAGE_PORT", default_value_t = 8080)]
     pub(crate) port: u16,
-    /// How many threads read requests, feed serving workers and write answers; 0 takes one less than there are cores
+    /// How many threads read requests, feed serving workers and write answers; 0 takes as many as there are cores
     #[arg(long, env = "DUNNAGE_HTTP_THREADS", value_name = "COUNT", default_value_t = 0)]
     pub(crate) http_threads: usize,
     /// Listen beyond loopback although nobody has to say who they are
