@@ -4,7 +4,7 @@ use dunnage_protocol::CallError;
 use mlua::{AnyUserData, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaSerdeExt, LuaString, MultiValue, ObjectLike, Table, Value};
 
 use crate::call;
-use crate::sys;
+use crate::sys::{self, Floats};
 use crate::value::{self, ArrayFunctions, Bytes};
 
 /// So much of an error's text, and of its traceback, is passed on, as by `dunnage-python`.
@@ -18,10 +18,12 @@ pub(crate) struct Interpreter {
     pub(crate) lua: Lua,
     /// The functions of `script.lua`.
     pub(crate) script: Table,
-    /// Makes a context of its plain fields: `context.new(call, fields)`.
+    /// Makes the context of a call: `context.new(common, call, params, deadline, request_id)`.
     pub(crate) new_context: Function,
     /// The metatable of `File`.
     pub(crate) file: Table,
+    /// Where short answers lie.
+    pub(crate) floats: Floats,
     protect: Function,
     flush: Function,
     streams: [Value; 2],
@@ -34,9 +36,10 @@ impl Interpreter {
         lua.load(include_str!("lua/signals.lua")).set_name("=dunnage").exec()?;
         let failure = load(&lua, include_str!("lua/failure.lua"), ())?;
         let array = load(&lua, include_str!("lua/array.lua"), &failure)?;
-        let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array))?;
+        let floats = Floats::new();
+        let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array, floats.pointer(), Floats::CAPACITY))?;
         let context = load(&lua, include_str!("lua/context.lua"), (&failure, lua.create_function(call::read_file)?))?;
-        let script = load(&lua, include_str!("lua/script.lua"), (&failure, vector, lua.null()))?;
+        let script = load(&lua, include_str!("lua/script.lua"), (&failure, vector, &context, lua.null()))?;
         let module = load(&lua, include_str!("lua/module.lua"), (&failure, &array, native(&lua)?))?;
         lua.register_module("dunnage", module)?;
         lua.set_app_data(ArrayFunctions { parts: array.get("parts")?, from_parts: array.get("from_parts")? });
@@ -48,6 +51,7 @@ impl Interpreter {
             script,
             new_context: context.get("new")?,
             file: context.get("File")?,
+            floats,
             protect: failure.get("protect")?,
             flush: stdout.get("flush")?,
             streams: [Value::UserData(stdout), io.get("stderr")?],

@@ -163,11 +163,19 @@ function Context:__index(key)
   end
 end
 
---- Makes a context of its plain fields and the call it belongs to.
-function context.new(call, ctx)
-  ctx[CALL] = call
-  ctx.state = setmetatable({ [CALL] = call }, State)
-  return setmetatable(ctx, Context)
+--- Makes the context of a call. `common` are the fields that all calls of the script share.
+function context.new(common, call, params, deadline, request_id)
+  return setmetatable({
+    [CALL] = call,
+    state = setmetatable({ [CALL] = call }, State),
+    device = common.device,
+    service = common.service,
+    artifact = common.artifact,
+    version = common.version,
+    params = params or {},
+    deadline = deadline,
+    request_id = request_id,
+  }, Context)
 end
 
 return context
