@@ -138,11 +138,11 @@ impl Interpreter {
     ///
     /// If Lua fails outside of the script's function, as it does without memory.
     fn answer_each(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) -> mlua::Result<()> {
-        let call = self.lua.create_userdata(Call(host.clone()))?;
+        let call = self.calls.begin(host);
         for request in &output.requests {
             let params = if request.params.is_empty() { None } else { Some(params(&self.lua, &request.params)?) };
-            let asked = Asked { request, params: params.as_ref(), call: &call, deadline: output.deadline };
-            match sys::answer(&self.lua, &script.answer, &self.file, asked)? {
+            let asked = Asked { request, params: params.as_ref(), call, deadline: output.deadline };
+            match self.answering.call(&script.answer, &self.file, asked)? {
                 (true, Value::Integer(count), _) => {
                     answers.vector(VectorType::F64, self.floats.bytes(usize::try_from(count).unwrap_or(0)))
                 }

@@ -3,8 +3,8 @@
 use dunnage_protocol::CallError;
 use mlua::{AnyUserData, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaSerdeExt, LuaString, MultiValue, ObjectLike, Table, Value};
 
-use crate::call;
-use crate::sys::{self, Floats};
+use crate::call::{self, Calls};
+use crate::sys::{self, Answering, Floats};
 use crate::value::{self, ArrayFunctions, Bytes};
 
 /// So much of an error's text, and of its traceback, is passed on, as by `dunnage-python`.
@@ -24,6 +24,10 @@ pub(crate) struct Interpreter {
     pub(crate) file: Table,
     /// Where short answers lie.
     pub(crate) floats: Floats,
+    /// The calls that requests belong to.
+    pub(crate) calls: Calls,
+    /// Hands requests over.
+    pub(crate) answering: Answering,
     protect: Function,
     flush: Function,
     streams: [Value; 2],
@@ -38,7 +42,8 @@ impl Interpreter {
         let array = load(&lua, include_str!("lua/array.lua"), &failure)?;
         let floats = Floats::new();
         let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array, floats.pointer(), Floats::CAPACITY))?;
-        let context = load(&lua, include_str!("lua/context.lua"), (&failure, lua.create_function(call::read_file)?))?;
+        let (calls, read_file) = (Calls::default(), lua.create_function(call::read_file)?);
+        let context = load(&lua, include_str!("lua/context.lua"), (&failure, read_file, calls.function(&lua)?))?;
         let script = load(&lua, include_str!("lua/script.lua"), (&failure, vector, &context, lua.null()))?;
         let module = load(&lua, include_str!("lua/module.lua"), (&failure, &array, native(&lua)?))?;
         lua.register_module("dunnage", module)?;
@@ -52,6 +57,8 @@ impl Interpreter {
             new_context: context.get("new")?,
             file: context.get("File")?,
             floats,
+            calls,
+            answering: Answering::new(&lua)?,
             protect: failure.get("protect")?,
             flush: stdout.get("flush")?,
             streams: [Value::UserData(stdout), io.get("stderr")?],

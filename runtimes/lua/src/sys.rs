@@ -7,14 +7,14 @@
 
 use std::ffi::{CStr, c_int};
 use std::os::unix::ffi::OsStrExt;
-use std::slice;
+use std::{ptr, slice};
 
 use dunnage_protocol::{File, Request};
 use mlua::ffi::{
     lua_State, lua_call, lua_createtable, lua_pushlstring, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawseti, lua_remove,
-    lua_setfield, lua_setmetatable, luaL_newstate, luaL_openlibs,
+    lua_setfield, lua_setmetatable, lua_touserdata, luaL_newstate, luaL_openlibs,
 };
-use mlua::{AnyUserData, FromLuaMulti, Function, LightUserData, Lua, Table};
+use mlua::{FromLuaMulti, Function, LightUserData, Lua, Table};
 
 /// Opens a Lua state with every standard library, which can load C modules. It lives as long as the process.
 ///
@@ -69,33 +69,53 @@ pub(crate) struct Asked<'a> {
     pub(crate) request: &'a Request,
     /// Its parameters, where there are any.
     pub(crate) params: Option<&'a Table>,
-    /// The call that it belongs to, as a script's context knows it.
-    pub(crate) call: &'a AnyUserData,
+    /// The number of the call that it belongs to.
+    pub(crate) call: u64,
     /// When the worker will be killed.
     pub(crate) deadline: Option<f64>,
 }
 
-/// Calls what `script.answering` has made: `answer(call, params, deadline, request_id, files)`. It returns three values.
-///
-/// # Errors
-///
-/// What Lua raises outside of the script's own function, as it does without memory.
-pub(crate) fn answer<R: FromLuaMulti>(lua: &Lua, answer: &Function, file: &Table, asked: Asked<'_>) -> mlua::Result<R> {
-    let Asked { request, params, call, deadline } = asked;
-    // SAFETY: Lua runs the closure within a protected call; it owns nothing that an error would leave behind, and needs fewer places on
-    // the stack than every C function has. The metatable is the first value there, `answer` and its first arguments follow.
-    unsafe {
-        lua.exec_raw((file, answer, call, params), |state| {
-            match deadline {
-                Some(deadline) => lua_pushnumber(state, deadline),
-                None => lua_pushnil(state),
-            }
-            push_text(state, request.request_id.as_bytes());
-            push_files(state, 1, &request.files);
-            lua_call(state, 5, 3);
-            lua_remove(state, 1);
-        })
+/// Hands requests over to what `script.answering` has made.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    hand_over: Function,
+}
+
+impl Answering {
+    /// Makes the function once, which would cost more than calling it.
+    pub(crate) fn new(lua: &Lua) -> mlua::Result<Self> {
+        // SAFETY: `hand_over` is only called by `call`, with what it wants.
+        Ok(Self { hand_over: unsafe { lua.create_c_function(hand_over)? } })
     }
+
+    /// Calls `answer(params, call, deadline, request_id, files)`, which returns three values; `file` is the metatable of files.
+    ///
+    /// # Errors
+    ///
+    /// What Lua raises outside of the script's own function, as it does without memory.
+    pub(crate) fn call<R: FromLuaMulti>(&self, answer: &Function, file: &Table, asked: Asked<'_>) -> mlua::Result<R> {
+        let pointer = LightUserData(ptr::from_ref(&asked).cast_mut().cast());
+        self.hand_over.call((pointer, file, answer, asked.params))
+    }
+}
+
+/// Takes a pointer to an [`Asked`], the metatable of files, `answer` and its first argument; returns what `answer` does.
+unsafe extern "C-unwind" fn hand_over(state: *mut lua_State) -> c_int {
+    // SAFETY: Lua runs this within the protected call of `Answering::call`, whose `asked` outlives it. Nothing here owns anything that an
+    // error would leave behind, nor needs more places on the stack than every C function has.
+    unsafe {
+        let asked = &*lua_touserdata(state, 1).cast::<Asked<'_>>();
+        #[expect(clippy::cast_precision_loss, reason = "so many calls there are not")]
+        lua_pushnumber(state, asked.call as f64);
+        match asked.deadline {
+            Some(deadline) => lua_pushnumber(state, deadline),
+            None => lua_pushnil(state),
+        }
+        push_text(state, asked.request.request_id.as_bytes());
+        push_files(state, 2, &asked.request.files);
+        lua_call(state, 5, 3);
+    }
+    3
 }
 
 /// The list of files that a script is given, each with the metatable `file`.

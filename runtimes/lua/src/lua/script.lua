@@ -137,7 +137,7 @@ function script.answering(self, common)
   local function output(files, ctx)
     return vector.answer(script.run(self, "output", files, ctx), "`output`")
   end
-  return function(call, params, deadline, request_id, files)
+  return function(params, call, deadline, request_id, files)
     return failure.protect(output, files, context.new(common, call, params, deadline, request_id))
   end
 end
