@@ -4,12 +4,12 @@ use std::path::Path;
 
 use dunnage_protocol::{CallError, File, Functions, Load, Output, Request, Run};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, Identity};
-use dunnage_types::{JsonObject, VectorType};
+use dunnage_types::JsonObject;
 use mlua::{Function, Lua, LuaString, Table, Value};
 use serde_json::Value as Json;
 
 use crate::call::Call;
-use crate::interpreter::{Interpreter, lua_failed};
+use crate::interpreter::{Interpreter, lua_failed, vector_type};
 use crate::paths;
 use crate::sys::{self, Asked};
 use crate::value;
@@ -62,12 +62,7 @@ impl Backend for LuaBackend {
     fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers) {
         match &self.loaded {
             Some(script) if script.has_batch => self.interpreter.answer_batch(script, output, host, answers),
-            Some(script) => {
-                if let Err(error) = self.interpreter.answer_each(script, output, host, answers) {
-                    let error = lua_failed(error);
-                    (answers.len()..output.requests.len()).for_each(|_| answers.error(error.clone()));
-                }
-            }
+            Some(script) => self.interpreter.answer_each(script, output, host, answers),
             None => output.requests.iter().for_each(|_| answers.error(not_loaded())),
         }
     }
@@ -133,24 +128,23 @@ impl Interpreter {
     }
 
     /// One call of `output` a request, so that each fails alone.
-    ///
-    /// # Errors
-    ///
-    /// If Lua fails outside of the script's function, as it does without memory.
-    fn answer_each(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) -> mlua::Result<()> {
+    fn answer_each(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) {
         let call = self.calls.begin(host);
         for request in &output.requests {
-            let params = if request.params.is_empty() { None } else { Some(params(&self.lua, &request.params)?) };
-            let asked = Asked { request, params: params.as_ref(), call, deadline: output.deadline };
-            match self.answering.call(&script.answer, &self.file, asked)? {
-                (true, Value::Integer(count), _) => {
-                    answers.vector(VectorType::F64, self.floats.bytes(usize::try_from(count).unwrap_or(0)))
-                }
-                (true, Value::String(dtype), Value::String(bytes)) => answers.vector(vector_type(&dtype), &bytes.as_bytes()),
-                (_, description, _) => answers.error(self.failure(&description)),
+            let answered = self.request_params(request).and_then(|params| {
+                let asked = Asked { request, params: params.as_ref(), call, deadline: output.deadline };
+                self.answer(&script.answer, asked, |dtype, bytes| answers.vector(dtype, bytes))
+            });
+            if let Err(error) = answered {
+                answers.error(error);
             }
         }
-        Ok(())
+    }
+
+    /// `None` where there are none, which Lua then makes a table of.
+    fn request_params(&self, request: &Request) -> Result<Option<Table>, CallError> {
+        let given = Some(&request.params).filter(|given| !given.is_empty());
+        given.map(|given| params(&self.lua, given)).transpose().map_err(lua_failed)
     }
 
     fn answer_batch(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) {
@@ -228,15 +222,6 @@ fn params(lua: &Lua, params: &JsonObject) -> mlua::Result<Table> {
         table.raw_set(name.as_str(), value::from_json(lua, value)?)?;
     }
     Ok(table)
-}
-
-/// The type that `vector.pack` names.
-fn vector_type(name: &LuaString) -> VectorType {
-    match &*name.as_bytes() {
-        b"f32" => VectorType::F32,
-        b"i64" => VectorType::I64,
-        _ => VectorType::F64,
-    }
 }
 
 fn load_failed(error: CallError) -> CallError {

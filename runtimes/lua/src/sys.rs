@@ -55,10 +55,11 @@ impl Floats {
     }
 
     /// The first `count` numbers as bytes; as many as there is room for, if that is fewer.
-    pub(crate) fn bytes(&self, count: usize) -> &[u8] {
+    pub(crate) fn bytes(&self, count: i64) -> &[u8] {
+        let count = usize::try_from(count).unwrap_or(0).min(Self::CAPACITY);
         // SAFETY: the memory is initialized, is never freed, and is only written by Lua, which does not run before the borrow ends:
         // it runs on this thread alone, and `self` belongs to whoever calls it.
-        unsafe { slice::from_raw_parts(self.start.cast(), count.min(Self::CAPACITY) * size_of::<f64>()) }
+        unsafe { slice::from_raw_parts(self.start.cast(), count * size_of::<f64>()) }
     }
 }
 
