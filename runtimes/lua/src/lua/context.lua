@@ -189,6 +189,10 @@ function context.new(common, call, params, deadline, request_id)
     params = params or {},
     deadline = deadline,
     request_id = request_id,
+    -- Jobs set these: a place is kept for them, so that the table is made in its full size.
+    job_id = nil,
+    attempt = nil,
+    seed = nil,
   }, Context)
 end
 
