@@ -191,7 +191,7 @@ impl Interpreter {
     }
 
     fn files(&self, files: &[File]) -> mlua::Result<Table> {
-        sys::files(&self.lua, &self.file, files)
+        sys::files(&self.lua, &self.new_file, files)
     }
 
     fn context(&self, script: &Script, host: &CallHost, given: &JsonObject, deadline: Option<f64>) -> mlua::Result<Table> {

@@ -21,8 +21,8 @@ pub(crate) struct Interpreter {
     pub(crate) script: Table,
     /// Makes the context of a call: `context.new(common, call, params, deadline, request_id)`.
     pub(crate) new_context: Function,
-    /// The metatable of `File`.
-    pub(crate) file: Table,
+    /// Makes a file: `context.new_file(uri, path, size, etag)`.
+    pub(crate) new_file: Function,
     /// Where short answers lie.
     floats: Floats,
     /// The calls that requests belong to.
@@ -55,7 +55,7 @@ impl Interpreter {
         Ok(Self {
             script,
             new_context: context.get("new")?,
-            file: context.get("File")?,
+            new_file: context.get("new_file")?,
             floats,
             calls,
             answering: Answering::new(&lua)?,
@@ -107,7 +107,7 @@ impl Interpreter {
         asked: Asked<'_>,
         receive: impl FnOnce(VectorType, &[u8]) -> R,
     ) -> Result<R, CallError> {
-        match self.answering.call(answer, &self.file, asked).map_err(lua_failed)? {
+        match self.answering.call(answer, &self.new_file, asked).map_err(lua_failed)? {
             (true, Value::Integer(count), _) => Ok(receive(VectorType::F64, self.floats.bytes(count))),
             (true, Value::String(dtype), Value::String(bytes)) => Ok(receive(vector_type(&dtype), &bytes.as_bytes())),
             (_, description, _) => Err(self.failure(&description)),

@@ -5,14 +5,14 @@
 
 #![allow(unsafe_code, reason = "a state with its own allocator can only be made, and used at little cost, through Lua's C API")]
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::os::unix::ffi::OsStrExt;
 use std::{ptr, slice};
 
 use dunnage_protocol::{File, Request};
 use mlua::ffi::{
     lua_State, lua_call, lua_createtable, lua_pushlstring, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawseti, lua_remove,
-    lua_setfield, lua_setmetatable, lua_touserdata, luaL_newstate, luaL_openlibs,
+    lua_touserdata, luaL_newstate, luaL_openlibs,
 };
 use mlua::{FromLuaMulti, Function, LightUserData, Lua, Table};
 
@@ -89,18 +89,19 @@ impl Answering {
         Ok(Self { hand_over: unsafe { lua.create_c_function(hand_over)? } })
     }
 
-    /// Calls `answer(params, call, deadline, request_id, files)`, which returns three values; `file` is the metatable of files.
+    /// Calls `answer(params, call, deadline, request_id, files)`, which returns three values.
+    /// Files are made by `new_file(uri, path, size, etag)`.
     ///
     /// # Errors
     ///
     /// What Lua raises outside of the script's own function, as it does without memory.
-    pub(crate) fn call<R: FromLuaMulti>(&self, answer: &Function, file: &Table, asked: Asked<'_>) -> mlua::Result<R> {
+    pub(crate) fn call<R: FromLuaMulti>(&self, answer: &Function, new_file: &Function, asked: Asked<'_>) -> mlua::Result<R> {
         let pointer = LightUserData(ptr::from_ref(&asked).cast_mut().cast());
-        self.hand_over.call((pointer, file, answer, asked.params))
+        self.hand_over.call((pointer, new_file, answer, asked.params))
     }
 }
 
-/// Takes a pointer to an [`Asked`], the metatable of files, `answer` and its first argument; returns what `answer` does.
+/// Takes a pointer to an [`Asked`], `new_file`, `answer` and its first argument; returns what `answer` does.
 unsafe extern "C-unwind" fn hand_over(state: *mut lua_State) -> c_int {
     // SAFETY: Lua runs this within the protected call of `Answering::call`, whose `asked` outlives it. Nothing here owns anything that an
     // error would leave behind, nor needs more places on the stack than every C function has.
@@ -119,67 +120,55 @@ unsafe extern "C-unwind" fn hand_over(state: *mut lua_State) -> c_int {
     3
 }
 
-/// The list of files that a script is given, each with the metatable `file`.
+/// The list of files that a script is given, each made by `new_file(uri, path, size, etag)`.
 ///
 /// # Errors
 ///
 /// If there is no memory.
-pub(crate) fn files(lua: &Lua, file: &Table, files: &[File]) -> mlua::Result<Table> {
-    // SAFETY: as in `answer`.
+pub(crate) fn files(lua: &Lua, new_file: &Function, files: &[File]) -> mlua::Result<Table> {
+    // SAFETY: as in `hand_over`.
     unsafe {
-        lua.exec_raw(file, |state| {
+        lua.exec_raw(new_file, |state| {
             push_files(state, 1, files);
             lua_remove(state, 1);
         })
     }
 }
 
-/// Pushes the list of `files`. The value at `metatable` becomes the metatable of each.
+/// Pushes the list of `files`, each made by the function at `new_file`: a table that Lua copies from a template costs less than one that is
+/// filled from here.
 ///
 /// # Safety
 ///
 /// As for any function of Lua's that allocates: it may leave by an error, and needs a protected call around it.
-unsafe fn push_files(state: *mut lua_State, metatable: c_int, files: &[File]) {
-    // SAFETY: the caller's promise. There is one table below each that is filled, and what is set is on the top.
+unsafe fn push_files(state: *mut lua_State, new_file: c_int, files: &[File]) {
+    // SAFETY: the caller's promise. There are four arguments above the function when it is called, and one result above the list when
+    // that is put into it.
     unsafe {
         lua_createtable(state, c_int::try_from(files.len()).unwrap_or(0), 0);
         for (index, file) in (1..).zip(files) {
-            lua_createtable(state, 0, 4);
-            set_text(state, c"uri", file.uri.as_bytes());
-            set_text(state, c"path", file.path.as_os_str().as_bytes());
+            lua_pushvalue(state, new_file);
+            push_text(state, file.uri.as_bytes());
+            push_text(state, file.path.as_os_str().as_bytes());
             #[expect(clippy::cast_precision_loss, reason = "so do Lua's own numbers")]
             lua_pushnumber(state, file.size as f64);
-            lua_setfield(state, -2, c"size".as_ptr());
-            if let Some(etag) = &file.etag {
-                set_text(state, c"etag", etag.as_bytes());
+            match &file.etag {
+                Some(etag) => push_text(state, etag.as_bytes()),
+                None => lua_pushnil(state),
             }
-            lua_pushvalue(state, metatable);
-            lua_setmetatable(state, -2);
+            lua_call(state, 4, 1);
             lua_rawseti(state, -2, index);
         }
     }
 }
 
-/// Sets a field of the table on the top.
-///
-/// # Safety
-///
-/// As for [`push_files`].
-unsafe fn set_text(state: *mut lua_State, name: &CStr, text: &[u8]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        push_text(state, text);
-        lua_setfield(state, -2, name.as_ptr());
-    }
-}
-
-/// Pushes a string.
+/// Pushes a string, of which Lua makes a copy.
 ///
 /// # Safety
 ///
 /// As for [`push_files`].
 unsafe fn push_text(state: *mut lua_State, text: &[u8]) {
-    // SAFETY: the caller's promise; Lua copies the text.
+    // SAFETY: the caller's promise.
     unsafe {
         lua_pushlstring(state, text.as_ptr().cast(), text.len());
     }

@@ -14,7 +14,6 @@ local context = {}
 
 local File = {}
 File.__index = File
-context.File = File
 
 -- The path of a file that a method was called on.
 local function path_of(self, method)
@@ -175,6 +174,11 @@ function Context:__index(key)
     rawset(self, key, value)
     return value
   end
+end
+
+--- Makes a file.
+function context.new_file(uri, path, size, etag)
+  return setmetatable({ uri = uri, path = path, size = size, etag = etag }, File)
 end
 
 --- Makes the context of a call. `common` are the fields that all calls of the script share.

@@ -51,31 +51,37 @@ local function refuse_other_keys(list, length)
   end
 end
 
-local function from_list(list)
-  local length = #list
-  local buffer = doubles(list, length)
+local function count_keys(list)
   local count = 0
   for _ in next, list do
     count = count + 1
   end
-  if count ~= length then
+  return count
+end
+
+local function from_list(list)
+  local length = #list
+  local buffer = doubles(list, length)
+  if count_keys(list) ~= length then
     refuse_other_keys(list, length)
   end
   return "f64", buffer, length
 end
 
--- Copies a list to the host's memory; how many numbers it has, or nothing if it is too long or has anything else. Keys that come as
--- 1, 2, 3, … leave room for no others, so that one pass over the list is enough.
+-- Copies a list to the host's memory; how many numbers it has, or nothing if it is too long or has anything else.
 local function share(list)
-  local count = 0
-  for key, element in next, list do
-    if key ~= count + 1 or type(element) ~= "number" or count == capacity then
+  local length = #list
+  if length > capacity then
+    return nil
+  end
+  for i = 1, length do
+    local element = list[i]
+    if type(element) ~= "number" then
       return nil
     end
-    shared[count] = element
-    count = count + 1
+    shared[i - 1] = element
   end
-  return count
+  return count_keys(list) == length and length or nil
 end
 
 -- Integers stay integers: every type of them becomes 64-bit.
