@@ -1,7 +1,8 @@
 //! `dunnage-lua`: runs Lua scripts on LuaJIT. What a script can rely on is in `README.md`.
 //!
 //! [`backend`] implements [`dunnage_runtime::Backend`]; [`interpreter`] holds the Lua state and the half of this runtime that
-//! is written in Lua (the folder `lua`); [`call`] is what a script's `ctx` asks; [`value`] turns values into JSON and back.
+//! is written in Lua (the folder `lua`); [`call`] is what a script's `ctx` asks; [`value`] turns values into JSON and back; [`sys`]
+//! hands requests over to Lua.
 
 mod backend;
 mod call;

@@ -1,7 +1,7 @@
 //! What mlua's safe functions cannot do as we want it: opening a Lua state, and answering a request at little cost.
 //!
-//! With an allocator of Lua's own, mlua makes a protected call for every string and every table. Here a whole request is handed over within
-//! one.
+//! With an allocator of Lua's own, mlua makes a protected call for every string and every table. Here a whole request is handed over
+//! within one.
 
 #![allow(unsafe_code, reason = "a state with its own allocator can only be made, and used at little cost, through Lua's C API")]
 
@@ -63,7 +63,7 @@ impl Floats {
     }
 }
 
-/// What one request is answered with, and what for.
+/// One request, and what its context tells of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
     /// The request.
@@ -85,12 +85,12 @@ pub(crate) struct Answering {
 impl Answering {
     /// Makes the function once, which would cost more than calling it.
     pub(crate) fn new(lua: &Lua) -> mlua::Result<Self> {
-        // SAFETY: `hand_over` is only called by `call`, with what it wants.
+        // SAFETY: `hand_over` is only called by `call`, with what it wants. A script that gets hold of it by `debug` has `ffi` too.
         Ok(Self { hand_over: unsafe { lua.create_c_function(hand_over)? } })
     }
 
-    /// Calls `answer(params, call, deadline, request_id, files)`, which returns three values.
-    /// Files are made by `new_file(uri, path, size, etag)`.
+    /// Calls `answer(params, call, deadline, request_id, files)`, which returns three values. Files are made by
+    /// `new_file(uri, path, size, etag)`.
     ///
     /// # Errors
     ///

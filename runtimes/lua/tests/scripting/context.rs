@@ -106,6 +106,31 @@ fn a_context_cannot_be_used_after_its_call() {
 }
 
 #[test]
+fn a_context_of_a_request_cannot_be_used_after_its_call() {
+    let mut worker = Worker::evaluator();
+    // One that has asked the server within its call, and one that has not.
+    assert_eq!(worker.vector("asked = ctx ctx.state.k = 7 return { ctx.state.k, ctx.cancelled }"), Ok(vec![7.0, 0.0]));
+    assert_eq!(worker.vector("silent = ctx return { asked.cancelled }"), Ok(vec![1.0]));
+    worker.vector("return {}").unwrap();
+    for kept in ["asked", "silent"] {
+        for code in ["return { KEPT.state.k }", "KEPT.state.k = 1", "KEPT.progress(1)", "KEPT.state:set('k', 1)"] {
+            let code = code.replace("KEPT", kept);
+            let error = worker.vector(&code).unwrap_err();
+            assert!(error.message.contains("this call has ended"), "{code}: {error:?}");
+        }
+        assert_eq!(worker.vector(&format!("return {{ {kept}.cancelled, ctx.cancelled, ctx.state.k }}")), Ok(vec![1.0, 0.0, 7.0]));
+    }
+}
+
+#[test]
+fn requests_of_one_call_share_it() {
+    let mut worker = Worker::start("return { output = function(files, ctx) kept = kept or ctx return { kept.state.k or 0 } end }");
+    let request = || dunnage_protocol::Request { request_id: "r".into(), files: Vec::new(), params: none() };
+    assert_eq!(worker.driver.output(vec![request(), request()]), [Ok(vec![0.0]), Ok(vec![0.0])]);
+    assert!(worker.driver.output(vec![request()])[0].as_ref().unwrap_err().message.contains("this call has ended"));
+}
+
+#[test]
 fn what_is_printed_arrives_whole() {
     let mut worker = Worker::start("return { input = function() io.write('no line end') io.stderr:write('') end }");
     worker.driver.run(JobKind::Input, Vec::new(), none()).unwrap();

@@ -47,6 +47,24 @@ fn numbers_in_any_container_are_a_vector() {
 }
 
 #[test]
+fn lists_of_any_length_and_in_any_order_of_making_are_a_vector() {
+    let mut worker = Worker::evaluator();
+    for length in [1, 3, 128, 8192, 8193, 20_000] {
+        let expected: Vec<f64> = (1..=length).map(f64::from).collect();
+        for order in [format!("1, {length}"), format!("{length}, 1, -1")] {
+            let code = format!("local list = {{}} for i = {order} do list[i] = i end");
+            assert_eq!(worker.vector(&format!("{code} return list")), Ok(expected.clone()), "{order}");
+            for (other, found) in
+                [("list.x = 1", "a field `x`"), ("list[0] = 1", "an element 0"), ("list[1] = {}", "element 1 is a table")]
+            {
+                let error = worker.vector(&format!("{code} {other} return list")).unwrap_err();
+                assert!(error.code == "bad_output" && error.message.contains(found), "{order}: {error:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn anything_else_is_refused_with_its_place() {
     let mut worker = Worker::evaluator();
     for (code, expected) in [
