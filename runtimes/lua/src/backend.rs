@@ -4,13 +4,14 @@ use std::path::Path;
 
 use dunnage_protocol::{CallError, File, Functions, Load, Output, Request, Run};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, Identity};
-use dunnage_types::{JsonObject, VectorType};
+use dunnage_types::JsonObject;
 use mlua::{Function, Lua, LuaString, Table, Value};
 use serde_json::Value as Json;
 
 use crate::call::Call;
-use crate::interpreter::{Interpreter, lua_failed};
+use crate::interpreter::{Interpreter, lua_failed, vector_type};
 use crate::paths;
+use crate::sys::{self, Asked};
 use crate::value;
 
 /// The backend: an interpreter, and the script once it is loaded.
@@ -23,9 +24,12 @@ pub(crate) struct LuaBackend {
 /// A loaded script.
 #[derive(Debug)]
 struct Script {
-    load: Load,
     /// What `script.load` returned: the script's functions.
     functions: Table,
+    /// The fields that the contexts of all calls share.
+    common: Table,
+    /// What `script.answering` returned.
+    answer: Function,
     has_batch: bool,
 }
 
@@ -58,14 +62,7 @@ impl Backend for LuaBackend {
     fn output(&mut self, output: &Output, host: &CallHost, answers: &mut Answers) {
         match &self.loaded {
             Some(script) if script.has_batch => self.interpreter.answer_batch(script, output, host, answers),
-            Some(script) => {
-                for request in &output.requests {
-                    match self.interpreter.answer(script, request, output.deadline, host) {
-                        Ok((dtype, bytes)) => answers.vector(dtype, &bytes.as_bytes()),
-                        Err(error) => answers.error(error),
-                    }
-                }
-            }
+            Some(script) => self.interpreter.answer_each(script, output, host, answers),
             None => output.requests.iter().for_each(|_| answers.error(not_loaded())),
         }
     }
@@ -99,27 +96,28 @@ impl Interpreter {
         let chunk = self.lua.load(source).set_name(format!("@{name}")).into_function().map_err(syntax_error)?;
         let functions: Table = self.call(&self.function("load")?, (chunk, name.as_ref()))?;
         let has_batch = functions.contains_key("output_batch").map_err(lua_failed)?;
-        Ok(Script { load: load.clone(), functions, has_batch })
+        let common = self.common(load).map_err(lua_failed)?;
+        let answer = self.function("answering")?.call((&functions, &common)).map_err(lua_failed)?;
+        Ok(Script { functions, common, answer, has_batch })
     }
 
     fn set_up(&self, script: &Script, host: &CallHost) -> Result<(), CallError> {
         let Some(setup) = script.functions.get::<Option<Function>>("setup").map_err(lua_failed)? else { return Ok(()) };
-        let ctx = self.context(script, host, &JsonObject::new()).map_err(lua_failed)?;
+        let ctx = self.context(script, host, &JsonObject::new(), None).map_err(lua_failed)?;
         self.call(&setup, ctx)
     }
 
     fn self_test(&self, script: &Script, host: &CallHost) -> Result<bool, CallError> {
-        let ctx = self.context(script, host, &JsonObject::new()).map_err(lua_failed)?;
+        let ctx = self.context(script, host, &JsonObject::new(), None).map_err(lua_failed)?;
         self.call(&self.function("self_test")?, (&script.functions, ctx))
     }
 
     fn run(&self, script: &Script, run: &Run, host: &CallHost) -> Result<Json, CallError> {
         let prepared = || -> mlua::Result<_> {
-            let ctx = self.context(script, host, &run.params)?;
+            let ctx = self.context(script, host, &run.params, run.deadline)?;
             ctx.raw_set("job_id", run.job.to_string())?;
             ctx.raw_set("attempt", run.attempt)?;
             ctx.raw_set("seed", run.seed)?;
-            ctx.raw_set("deadline", run.deadline)?;
             Ok((self.files(&run.files)?, ctx))
         };
         let (files, ctx) = prepared().map_err(lua_failed)?;
@@ -129,22 +127,24 @@ impl Interpreter {
         })
     }
 
-    fn answer(
-        &self,
-        script: &Script,
-        request: &Request,
-        deadline: Option<f64>,
-        host: &CallHost,
-    ) -> Result<(VectorType, LuaString), CallError> {
-        let prepared = || -> mlua::Result<_> {
-            let ctx = self.context(script, host, &request.params)?;
-            ctx.raw_set("request_id", request.request_id.as_str())?;
-            ctx.raw_set("deadline", deadline)?;
-            Ok((self.files(&request.files)?, ctx))
-        };
-        let (files, ctx) = prepared().map_err(lua_failed)?;
-        let (dtype, bytes) = self.call::<(LuaString, LuaString)>(&self.function("output")?, (&script.functions, files, ctx))?;
-        Ok((vector_type(&dtype), bytes))
+    /// One call of `output` a request, so that each fails alone.
+    fn answer_each(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) {
+        let call = self.calls.begin(host);
+        for request in &output.requests {
+            let answered = self.request_params(request).and_then(|params| {
+                let asked = Asked { request, params: params.as_ref(), call, deadline: output.deadline };
+                self.answer(&script.answer, asked, |dtype, bytes| answers.vector(dtype, bytes))
+            });
+            if let Err(error) = answered {
+                answers.error(error);
+            }
+        }
+    }
+
+    /// `None` where there are none, which Lua then makes a table of.
+    fn request_params(&self, request: &Request) -> Result<Option<Table>, CallError> {
+        let given = Some(&request.params).filter(|given| !given.is_empty());
+        given.map(|given| params(&self.lua, given)).transpose().map_err(lua_failed)
     }
 
     fn answer_batch(&self, script: &Script, output: &Output, host: &CallHost, answers: &mut Answers) {
@@ -156,8 +156,7 @@ impl Interpreter {
 
     fn call_batch(&self, script: &Script, output: &Output, host: &CallHost) -> Result<Vec<Table>, CallError> {
         let prepared = || -> mlua::Result<_> {
-            let ctx = self.context(script, host, &JsonObject::new())?;
-            ctx.raw_set("deadline", output.deadline)?;
+            let ctx = self.context(script, host, &JsonObject::new(), output.deadline)?;
             let requests = self.lua.create_table_with_capacity(output.requests.len(), 0)?;
             for request in &output.requests {
                 requests.raw_push(self.request(request)?)?;
@@ -192,29 +191,23 @@ impl Interpreter {
     }
 
     fn files(&self, files: &[File]) -> mlua::Result<Table> {
-        let list = self.lua.create_table_with_capacity(files.len(), 0)?;
-        for file in files {
-            let table = self.lua.create_table_with_capacity(0, 4)?;
-            table.raw_set("uri", file.uri.as_str())?;
-            table.raw_set("path", file.path.as_path())?;
-            table.raw_set("size", file.size)?;
-            table.raw_set("etag", file.etag.as_deref())?;
-            table.set_metatable(Some(self.file.clone()))?;
-            list.raw_push(table)?;
-        }
-        Ok(list)
+        sys::files(&self.lua, &self.file, files)
     }
 
-    fn context(&self, script: &Script, host: &CallHost, given: &JsonObject) -> mlua::Result<Table> {
-        let fields = self.lua.create_table_with_capacity(0, 12)?;
-        fields.raw_set("params", params(&self.lua, given)?)?;
-        fields.raw_set("device", script.load.device.as_str())?;
-        fields.raw_set("service", script.load.service.as_str())?;
-        if let Some(artifact) = &script.load.artifact {
-            fields.raw_set("artifact", artifact.path.as_path())?;
-            fields.raw_set("version", artifact.version)?;
+    fn context(&self, script: &Script, host: &CallHost, given: &JsonObject, deadline: Option<f64>) -> mlua::Result<Table> {
+        self.new_context.call((&script.common, Call(host.clone()), params(&self.lua, given)?, deadline))
+    }
+
+    /// The fields that the contexts of all calls share.
+    fn common(&self, load: &Load) -> mlua::Result<Table> {
+        let common = self.lua.create_table()?;
+        common.raw_set("device", load.device.as_str())?;
+        common.raw_set("service", load.service.as_str())?;
+        if let Some(artifact) = &load.artifact {
+            common.raw_set("artifact", artifact.path.as_path())?;
+            common.raw_set("version", artifact.version)?;
         }
-        self.new_context.call((Call(host.clone()), fields))
+        Ok(common)
     }
 
     /// A function of `script.lua`.
@@ -229,15 +222,6 @@ fn params(lua: &Lua, params: &JsonObject) -> mlua::Result<Table> {
         table.raw_set(name.as_str(), value::from_json(lua, value)?)?;
     }
     Ok(table)
-}
-
-/// The type that `vector.pack` names.
-fn vector_type(name: &LuaString) -> VectorType {
-    match &*name.as_bytes() {
-        b"f32" => VectorType::F32,
-        b"i64" => VectorType::I64,
-        _ => VectorType::F64,
-    }
 }
 
 fn load_failed(error: CallError) -> CallError {

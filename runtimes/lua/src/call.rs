@@ -1,10 +1,12 @@
 //! What a script's `ctx` and `ctx.state` ask of the server.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use dunnage_runtime::{CallHost, HostError};
 use dunnage_types::{LogLevel, Progress, StateValue};
-use mlua::{IntoLua, IntoLuaMulti, Lua, LuaString, MultiValue, UserData, UserDataMethods, Value};
+use mlua::{Function, IntoLua, IntoLuaMulti, Lua, LuaString, MultiValue, UserData, UserDataMethods, Value};
 
 use crate::value::{self, ValueError};
 
@@ -96,6 +98,43 @@ impl Call {
         };
         let metrics = value::to_object(lua, metrics).map_err(Refusal::Metrics)?;
         Ok(self.0.progress(Progress { fraction, message, metrics })?)
+    }
+}
+
+/// The calls that requests belong to.
+///
+/// The context of a request holds the number of its call, and gets the [`Call`] only when it first asks the server for something. Most
+/// never do, and to make and to collect userdata costs as much as all else that a short call is handed over with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Calls(Rc<RefCell<Begun>>);
+
+#[derive(Debug, Default)]
+struct Begun {
+    count: u64,
+    latest: Option<CallHost>,
+    /// It stands for all that have ended.
+    before: Option<CallHost>,
+}
+
+impl Calls {
+    /// Notes that a call has begun, and the one before it has ended; its number.
+    pub(crate) fn begin(&self, host: &CallHost) -> u64 {
+        let mut begun = self.0.borrow_mut();
+        begun.count += 1;
+        begun.before = begun.latest.replace(host.clone());
+        begun.count
+    }
+
+    /// From a number to its call, for `context.lua`.
+    pub(crate) fn function(&self, lua: &Lua) -> mlua::Result<Function> {
+        let calls = self.clone();
+        lua.create_function(move |_, number| calls.numbered(number))
+    }
+
+    fn numbered(&self, number: u64) -> mlua::Result<Call> {
+        let begun = self.0.borrow();
+        let host = if number == begun.count { &begun.latest } else { &begun.before };
+        host.clone().map(Call).ok_or_else(|| mlua::Error::runtime(format!("no call has the number {number}")))
     }
 }
 

@@ -1,10 +1,11 @@
 //! The Lua state, and the half of this runtime that is written in Lua.
 
 use dunnage_protocol::CallError;
+use dunnage_types::VectorType;
 use mlua::{AnyUserData, FromLuaMulti, Function, IntoLuaMulti, Lua, LuaSerdeExt, LuaString, MultiValue, ObjectLike, Table, Value};
 
-use crate::call;
-use crate::sys;
+use crate::call::{self, Calls};
+use crate::sys::{self, Answering, Asked, Floats};
 use crate::value::{self, ArrayFunctions, Bytes};
 
 /// So much of an error's text, and of its traceback, is passed on, as by `dunnage-python`.
@@ -18,10 +19,15 @@ pub(crate) struct Interpreter {
     pub(crate) lua: Lua,
     /// The functions of `script.lua`.
     pub(crate) script: Table,
-    /// Makes a context of its plain fields: `context.new(call, fields)`.
+    /// Makes the context of a call: `context.new(common, call, params, deadline, request_id)`.
     pub(crate) new_context: Function,
     /// The metatable of `File`.
     pub(crate) file: Table,
+    /// Where short answers lie.
+    floats: Floats,
+    /// The calls that requests belong to.
+    pub(crate) calls: Calls,
+    answering: Answering,
     protect: Function,
     flush: Function,
     streams: [Value; 2],
@@ -34,9 +40,11 @@ impl Interpreter {
         lua.load(include_str!("lua/signals.lua")).set_name("=dunnage").exec()?;
         let failure = load(&lua, include_str!("lua/failure.lua"), ())?;
         let array = load(&lua, include_str!("lua/array.lua"), &failure)?;
-        let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array))?;
-        let context = load(&lua, include_str!("lua/context.lua"), (&failure, lua.create_function(call::read_file)?))?;
-        let script = load(&lua, include_str!("lua/script.lua"), (&failure, vector, lua.null()))?;
+        let floats = Floats::new();
+        let vector = load(&lua, include_str!("lua/vector.lua"), (&failure, &array, floats.pointer(), Floats::CAPACITY))?;
+        let (calls, read_file) = (Calls::default(), lua.create_function(call::read_file)?);
+        let context = load(&lua, include_str!("lua/context.lua"), (&failure, read_file, calls.function(&lua)?))?;
+        let script = load(&lua, include_str!("lua/script.lua"), (&failure, vector, &context, lua.null()))?;
         let module = load(&lua, include_str!("lua/module.lua"), (&failure, &array, native(&lua)?))?;
         lua.register_module("dunnage", module)?;
         lua.set_app_data(ArrayFunctions { parts: array.get("parts")?, from_parts: array.get("from_parts")? });
@@ -48,6 +56,9 @@ impl Interpreter {
             script,
             new_context: context.get("new")?,
             file: context.get("File")?,
+            floats,
+            calls,
+            answering: Answering::new(&lua)?,
             protect: failure.get("protect")?,
             flush: stdout.get("flush")?,
             streams: [Value::UserData(stdout), io.get("stderr")?],
@@ -82,6 +93,24 @@ impl Interpreter {
             Ok((true, results)) => R::from_lua_multi(results, &self.lua).map_err(lua_failed),
             Ok((false, mut description)) => Err(self.failure(&description.pop_front().unwrap_or_default())),
             Err(error) => Err(lua_failed(error)),
+        }
+    }
+
+    /// Answers a request by `answer`, which `script.answering` has made, and hands the vector to `receive`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Interpreter::call`].
+    pub(crate) fn answer<R>(
+        &self,
+        answer: &Function,
+        asked: Asked<'_>,
+        receive: impl FnOnce(VectorType, &[u8]) -> R,
+    ) -> Result<R, CallError> {
+        match self.answering.call(answer, &self.file, asked).map_err(lua_failed)? {
+            (true, Value::Integer(count), _) => Ok(receive(VectorType::F64, self.floats.bytes(count))),
+            (true, Value::String(dtype), Value::String(bytes)) => Ok(receive(vector_type(&dtype), &bytes.as_bytes())),
+            (_, description, _) => Err(self.failure(&description)),
         }
     }
 
@@ -130,6 +159,15 @@ fn native(lua: &Lua) -> mlua::Result<Table> {
     Ok(native)
 }
 
+/// The type that `vector.pack` names.
+pub(crate) fn vector_type(name: &LuaString) -> VectorType {
+    match &*name.as_bytes() {
+        b"f32" => VectorType::F32,
+        b"i64" => VectorType::I64,
+        _ => VectorType::F64,
+    }
+}
+
 /// As much of a text as is told of it: one without end would not fit into a frame.
 fn shortened(mut text: String, max_bytes: usize) -> String {
     if text.len() > max_bytes {
@@ -146,24 +184,28 @@ pub(crate) fn lua_failed(error: mlua::Error) -> CallError {
 
 #[cfg(test)]
 mod tests {
-    use dunnage_types::{Array, Dtype, StateValue};
+    use dunnage_protocol::Request;
+    use dunnage_types::{Array, Dtype, JsonObject, StateValue};
 
     use super::*;
 
     #[test]
     fn a_vector_has_the_narrowest_type_that_holds_it() {
         let interpreter = Interpreter::new().unwrap();
-        let output: Function = interpreter.script.get("output").unwrap();
+        let answering: Function = interpreter.script.get("answering").unwrap();
+        let request = Request { request_id: "r".to_owned(), files: Vec::new(), params: JsonObject::new() };
         for (source, dtype, bytes) in [
-            ("{1}", "f64", &1_f64.to_le_bytes()[..]),
-            ("require('dunnage').array({0.1}, 'f32')", "f32", &0.1_f32.to_le_bytes()),
-            ("require('dunnage').array({-2}, 'i8')", "i64", &(-2_i64).to_le_bytes()),
-            ("require('ffi').new('int64_t[1]', 9007199254740993LL)", "i64", &9_007_199_254_740_993_i64.to_le_bytes()),
-            ("require('ffi').new('float[?]', 1, 0.1)", "f32", &0.1_f32.to_le_bytes()),
+            ("{1}", VectorType::F64, &1_f64.to_le_bytes()[..]),
+            ("require('dunnage').array({0.1}, 'f32')", VectorType::F32, &0.1_f32.to_le_bytes()),
+            ("require('dunnage').array({-2}, 'i8')", VectorType::I64, &(-2_i64).to_le_bytes()),
+            ("require('ffi').new('int64_t[1]', 9007199254740993LL)", VectorType::I64, &9_007_199_254_740_993_i64.to_le_bytes()),
+            ("require('ffi').new('float[?]', 1, 0.1)", VectorType::F32, &0.1_f32.to_le_bytes()),
         ] {
             let script: Table = interpreter.lua.load(format!("{{ output = function() return {source} end }}")).eval().unwrap();
-            let (found, packed): (String, LuaString) = interpreter.call(&output, script).unwrap();
-            assert_eq!((found.as_str(), &*packed.as_bytes()), (dtype, bytes), "{source}");
+            let answer: Function = answering.call((script, interpreter.lua.create_table().unwrap())).unwrap();
+            let asked = Asked { request: &request, params: None, call: 1, deadline: None };
+            let found = interpreter.answer(&answer, asked, |dtype, bytes| (dtype, bytes.to_vec())).unwrap();
+            assert_eq!(found, (dtype, bytes.to_vec()), "{source}");
         }
     }
 

@@ -1,11 +1,11 @@
 -- `files` and `ctx`, as scripts see them.
 
-local failure, read_file = ...
+local failure, read_file, call_numbered = ...
 local check, raise = failure.check, failure.raise
 local getmetatable, io, ipairs, rawequal, rawget, rawset, select, setmetatable, table, tostring, type =
   getmetatable, io, ipairs, rawequal, rawget, rawset, select, setmetatable, table, tostring, type
 
--- The key under which a context and its state keep the call they belong to.
+-- The key under which a context and its state keep the call they belong to, or its number.
 local CALL = {}
 -- How many entries of the state are fetched at a time.
 local PAGE = 1000
@@ -43,11 +43,26 @@ function File:lines()
   return io.lines(path_of(self, "lines"))
 end
 
+local known_number, known_call
+
+-- The call behind a context or its state. Where there is a number it is made when it is first asked for.
+local function call_behind(self)
+  local call = rawget(self, CALL)
+  if type(call) ~= "number" then
+    return call
+  end
+  if call ~= known_number then
+    known_call = call_numbered(call)
+    known_number = call
+  end
+  return known_call
+end
+
 local state = {}
 
 -- The call behind a state that a method was called on.
 local function call_of(self, method)
-  local call = type(self) == "table" and rawget(self, CALL)
+  local call = type(self) == "table" and call_behind(self)
   if not call then
     raise(("call `%s` with a colon, as in `ctx.state:%s(…)`"):format(method, method))
   end
@@ -100,7 +115,7 @@ function State:__index(key)
   if method then
     return method
   end
-  return (check(rawget(self, CALL):state_get(key)))
+  return (check(call_behind(self):state_get(key)))
 end
 
 -- Scripts may call with a dot or with a colon; this drops what a colon puts in front.
@@ -151,23 +166,34 @@ end
 local Context = {}
 
 function Context:__index(key)
-  local call = rawget(self, CALL)
   if key == "cancelled" then
-    return (check(call:is_cancelled()))
+    return (check(call_behind(self):is_cancelled()))
   end
   local make = fields[key]
   if make then
-    local value = make(self, call)
+    local value = make(self, call_behind(self))
     rawset(self, key, value)
     return value
   end
 end
 
---- Makes a context of its plain fields and the call it belongs to.
-function context.new(call, ctx)
-  ctx[CALL] = call
-  ctx.state = setmetatable({ [CALL] = call }, State)
-  return setmetatable(ctx, Context)
+--- Makes the context of a call. `common` are the fields that all calls of the script share.
+function context.new(common, call, params, deadline, request_id)
+  return setmetatable({
+    [CALL] = call,
+    state = setmetatable({ [CALL] = call }, State),
+    device = common.device,
+    service = common.service,
+    artifact = common.artifact,
+    version = common.version,
+    params = params or {},
+    deadline = deadline,
+    request_id = request_id,
+    -- Jobs set these: a place is kept for them, so that the table is made in its full size.
+    job_id = nil,
+    attempt = nil,
+    seed = nil,
+  }, Context)
 end
 
 return context

@@ -1,6 +1,6 @@
 -- The forms a script may have, and how its functions are called.
 
-local failure, vector, null = ...
+local failure, vector, context, null = ...
 local _G, debug, ipairs, rawget, type = _G, debug, ipairs, rawget, type
 
 local FUNCTIONS = { "setup", "self_test", "train", "input", "output", "output_batch" }
@@ -131,9 +131,15 @@ function script.run(self, name, files, ctx)
   return (self[name](files, ctx))
 end
 
---- Calls `output`; the answer's element type and bytes.
-function script.output(self, files, ctx)
-  return vector.pack(script.run(self, "output", files, ctx), "`output`")
+--- Makes the function that answers one request by a call of `output`: `true` and what `vector.answer` returns, or `false` and a
+--- description of how it failed. It is made once, so that a call of it does nothing but what differs between calls.
+function script.answering(self, common)
+  local function output(files, ctx)
+    return vector.answer(script.run(self, "output", files, ctx), "`output`")
+  end
+  return function(params, call, deadline, request_id, files)
+    return failure.protect(output, files, context.new(common, call, params, deadline, request_id))
+  end
 end
 
 --- Calls `output_batch`; for each answer `{true, element type, bytes}` or `{false, failure}`.

@@ -1,6 +1,6 @@
 -- Output vectors: from whatever a script answers with to an element type and bytes.
 
-local failure, array = ...
+local failure, array, buffer, capacity = ...
 local ffi = require("ffi")
 local debug, next, pcall, tonumber, tostring, type = debug, next, pcall, tonumber, tostring, type
 
@@ -8,6 +8,8 @@ local new_doubles = ffi.typeof("double[?]")
 local new_integers = ffi.typeof("int64_t[?]")
 -- More fit into no frame.
 local max_length = 2 ^ 25
+-- Memory of the host, for as many doubles as `capacity` says.
+local shared = ffi.cast("double *", buffer)
 
 -- Element types by the name LuaJIT gives the C type.
 local dtypes = {}
@@ -60,6 +62,20 @@ local function from_list(list)
     refuse_other_keys(list, length)
   end
   return "f64", buffer, length
+end
+
+-- Copies a list to the host's memory; how many numbers it has, or nothing if it is too long or has anything else. Keys that come as
+-- 1, 2, 3, … leave room for no others, so that one pass over the list is enough.
+local function share(list)
+  local count = 0
+  for key, element in next, list do
+    if key ~= count + 1 or type(element) ~= "number" or count == capacity then
+      return nil
+    end
+    shared[count] = element
+    count = count + 1
+  end
+  return count
 end
 
 -- Integers stay integers: every type of them becomes 64-bit.
@@ -185,6 +201,15 @@ function vector.pack(value, name)
     refuse_kind(value, name)
   end
   return dtype, ffi.string(data, length * ffi.sizeof(array.ctypes[dtype])), owner
+end
+
+--- As `vector.pack`, but a short list of numbers alone is left in the host's memory: what is returned is their count.
+function vector.answer(value, name)
+  local count = type(value) == "table" and not debug.getmetatable(value) and share(value)
+  if count then
+    return count
+  end
+  return vector.pack(value, name)
 end
 
 --- Appends the numbers of what the function `name` returned to a list; here a single number is a vector of one.
