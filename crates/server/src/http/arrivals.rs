@@ -55,3 +55,46 @@ fn give(lanes: &[Lane], stream: TcpStream) {
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    fn lane() -> (Lane, UnboundedReceiver<Arrival>) {
+        let (arrivals, arriving) = unbounded_channel();
+        (Lane { arrivals, open: TaskTracker::new() }, arriving)
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_thread_that_has_the_fewest() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((first, mut to_first), (second, mut to_second)) = (lane(), lane());
+        let lanes = [first, second];
+        let arrive = || {
+            let _client = TcpStream::connect(address).unwrap();
+            give(&lanes, listener.accept().unwrap().0);
+        };
+        (0..4).for_each(|_| arrive());
+        let both = |lanes: &[Lane]| [lanes[0].open.len(), lanes[1].open.len()];
+        assert_eq!(both(&lanes), [2, 2]);
+        let (_stream, open) = to_second.try_recv().unwrap();
+        drop(open);
+        assert_eq!(both(&lanes), [2, 1]);
+        arrive();
+        assert_eq!(both(&lanes), [2, 2]);
+        assert_eq!((to_first.len(), to_second.len()), (2, 2));
+        assert!(to_first.try_recv().is_ok());
+    }
+
+    #[test]
+    fn only_what_one_connection_has_failed_with_is_passed_over() {
+        let of_one = |kind: io::ErrorKind| is_of_one_connection(&kind.into());
+        assert!(of_one(io::ErrorKind::ConnectionAborted) && of_one(io::ErrorKind::ConnectionReset));
+        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())));
+    }
+}

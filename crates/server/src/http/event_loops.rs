@@ -125,3 +125,54 @@ fn run(runtime: LocalRuntime, work: oneshot::Receiver<Work>, mut alive: watch::R
     // What blocks is not waited for: it may never end.
     runtime.shutdown_background();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn what_is_started_on_a_loop_runs_on_its_thread() {
+        let event_loops = EventLoops::start(2).await.unwrap();
+        for (number, handle) in event_loops.handles().iter().enumerate() {
+            let name = handle.spawn(async { thread::current().name().map(str::to_owned) }).await.unwrap();
+            assert_eq!(name, Some(format!("http-{number}")));
+        }
+        timeout(PATIENCE, event_loops.end()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_loop_whose_work_ends_is_noticed() {
+        let mut event_loops = EventLoops::start(2).await.unwrap();
+        let (end, ending) = oneshot::channel::<()>();
+        let goes_on: Work = Box::new(|| Box::pin(pending()));
+        let ends: Work = Box::new(|| Box::pin(async { drop(ending.await) }));
+        event_loops.give([goes_on, ends]);
+        tokio::select! {
+            biased;
+            () = event_loops.one_has_ended() => panic!("both go on"),
+            () = tokio::task::yield_now() => {}
+        }
+        end.send(()).unwrap();
+        timeout(PATIENCE, event_loops.one_has_ended()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_runs_on_a_loop_ends_with_it() {
+        let event_loops = EventLoops::start(1).await.unwrap();
+        let (told, mut gone) = oneshot::channel::<()>();
+        let task = event_loops.handles()[0].spawn(async move {
+            let _told = told;
+            pending::<()>().await;
+        });
+        assert!(gone.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+        drop(event_loops);
+        assert!(timeout(PATIENCE, gone).await.unwrap().is_err(), "it is dropped");
+        assert!(timeout(PATIENCE, task).await.unwrap().unwrap_err().is_cancelled());
+    }
+}

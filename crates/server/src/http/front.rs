@@ -78,28 +78,41 @@ where
 {
     /// Serves a connection to its end.
     pub(super) async fn serve(&self, stream: TcpStream) {
-        let (app, opened) = (Arc::clone(&self.app), Instant::now());
-        let (exchange, place) = match app.admission.admit() {
-            Admitted::Fully(place) => (Exchange::default(), place),
-            Admitted::ForProbes(place) => (Exchange::for_probes(), place),
-            Admitted::Refused(place) if self.tls.is_none() => return Box::pin(refuse(app, stream, place)).await,
-            Admitted::Refused(_) | Admitted::Ignored => return app.metrics.traffic().cut(Cut::NoRoom),
-        };
         let peer = stream.peer_addr().ok();
-        let transport = tokio::select! {
-            transport = handshake(stream, self.tls.clone(), &app) => transport,
-            () = begun(self.ending.clone()) => return,
-        };
-        let Ok(transport) = transport else { return app.metrics.traffic().cut(Cut::Handshake) };
-        let connection = Connection::new(transport, opened, exchange, app, place);
-        if let Err(error) = self.answer(connection, peer).await {
+        // Apart, so that what the beginning needs takes up no room later.
+        let Some(connection) = Box::pin(self.open(stream)).await else { return };
+        if let Err(error) = self.http.call((connection, peer)).await {
             tracing::trace!(%error, "a connection ended early");
         }
     }
 
-    async fn answer(&self, connection: Connection, peer: Option<SocketAddr>) -> Result<(), DispatchError> {
-        poll_fn(|cx| self.http.poll_ready(cx)).await?;
-        self.http.call((connection, peer)).await
+    /// A connection that may ask something; `None` if it has been told why not, and is over.
+    async fn open(&self, stream: TcpStream) -> Option<Connection> {
+        let (app, opened) = (Arc::clone(&self.app), Instant::now());
+        let (exchange, place) = match app.admission.admit() {
+            Admitted::Fully(place) => (Exchange::default(), place),
+            Admitted::ForProbes(place) => (Exchange::for_probes(), place),
+            Admitted::Refused(place) if self.tls.is_none() => {
+                refuse(app, stream, place).await;
+                return None;
+            }
+            Admitted::Refused(_) | Admitted::Ignored => {
+                app.metrics.traffic().cut(Cut::NoRoom);
+                return None;
+            }
+        };
+        let transport = tokio::select! {
+            transport = handshake(stream, self.tls.clone(), &app) => transport,
+            () = begun(self.ending.clone()) => return None,
+        };
+        if transport.is_err() {
+            app.metrics.traffic().cut(Cut::Handshake);
+        }
+        poll_fn(|cx| self.http.poll_ready(cx))
+            .await
+            .inspect_err(|error| tracing::error!(%error, "the routes are not ready"))
+            .ok()?;
+        Some(Connection::new(transport.ok()?, opened, exchange, app, place))
     }
 }
 
