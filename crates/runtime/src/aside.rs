@@ -102,13 +102,14 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use dunnage_protocol::{CallError, CallId, Functions, Load, Output, Request, Role, Run, ToServer, ToWorker, read_frame};
-    use dunnage_types::{JsonObject, VectorType, WorkerId};
+    use dunnage_types::{JsonObject, VectorType};
     use serde_json::Value;
 
     use super::*;
     use crate::backend::{Answers, Backend, Identity};
     use crate::host::{CallHost, Host};
     use crate::serve::serve;
+    use crate::serve::tests::load;
 
     /// Takes as many milliseconds for a call as its number says.
     struct Slow;
@@ -141,15 +142,7 @@ mod tests {
     fn said(calls: &[u64], count: usize) -> Vec<ToServer> {
         let (mut server, worker) = UnixStream::pair().unwrap();
         let serving = std::thread::spawn(move || serve(worker, &mut Slow));
-        let load = Load {
-            service: "s".parse().unwrap(),
-            worker: WorkerId(1),
-            role: Role::Serving,
-            script: "/s".into(),
-            artifact: None,
-            device: "cpu".into(),
-        };
-        let messages: Vec<u8> = std::iter::once(ToWorker::Load(load))
+        let messages: Vec<u8> = std::iter::once(ToWorker::Load(load(Role::Serving)))
             .chain(calls.iter().copied().map(call))
             .flat_map(|message| message.to_frame().unwrap().to_bytes().unwrap())
             .collect();

@@ -50,13 +50,14 @@ pub(crate) mod tests {
     use std::os::unix::net::UnixStream;
 
     use dunnage_protocol::{CallError, CallId, Functions, Load, Output, Request, Role, Run, ToServer, ToWorker, read_frame};
-    use dunnage_types::{JsonObject, VectorType, WorkerId};
+    use dunnage_types::{JsonObject, VectorType};
     use serde_json::Value;
 
     use super::*;
     use crate::backend::{Answers, Identity};
     use crate::host::{CallHost, Host};
     use crate::serve::serve;
+    use crate::serve::tests::load;
 
     /// Notes what it was told to do.
     #[derive(Default)]
@@ -110,14 +111,7 @@ pub(crate) mod tests {
     fn what_calls_sent_ahead_have_printed_is_flushed_before_the_last_answer() {
         let (mut server, worker) = UnixStream::pair().unwrap();
         let request = Request { request_id: "r".into(), files: Vec::new(), params: JsonObject::new() };
-        let load = ToWorker::Load(Load {
-            service: "s".parse().unwrap(),
-            worker: WorkerId(1),
-            role: Role::Serving,
-            script: "/s".into(),
-            artifact: None,
-            device: "cpu".into(),
-        });
+        let load = ToWorker::Load(load(Role::Serving));
         let call = |number| {
             let requests = vec![request.clone()];
             ToWorker::Output(Output { call: CallId(number), deadline: None, limit: None, requests })

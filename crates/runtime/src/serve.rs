@@ -172,7 +172,7 @@ pub enum WorkerError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
 
     use dunnage_protocol::{CallId, MAX_HEADER_BYTES, read_frame};
@@ -225,7 +225,8 @@ mod tests {
         }
     }
 
-    fn load(role: Role) -> Load {
+    /// What a worker of this role is told to load.
+    pub(crate) fn load(role: Role) -> Load {
         Load { service: "s".parse().unwrap(), worker: WorkerId(1), role, script: "/s".into(), artifact: None, device: "cpu".into() }
     }
 

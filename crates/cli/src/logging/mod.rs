@@ -17,9 +17,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli;
 use crate::settings::{LogFormat, LogSettings, variables};
 
-/// What the HTTP library says of its own threads, and, as errors, of requests it cannot read: anybody could fill the log with
-/// those. A filter that names the library is stronger.
-const QUIET: &str = "actix_server=warn,actix_http=off";
+/// What the HTTP library says, as errors, of requests it cannot read: anybody could fill the log with those. A filter that names the library is stronger.
+const QUIET: &str = "actix_http=off";
 /// The libraries for S3 tell, at lower levels, how they sign, with credentials. They speak up only for who names them.
 const SECRETIVE: &str = "aws=warn";
 
@@ -81,8 +80,8 @@ mod tests {
 
     #[test]
     fn libraries_are_quiet_unless_they_are_named() {
-        assert_eq!(filter("debug"), "actix_server=warn,actix_http=off,aws=warn,debug");
+        assert_eq!(filter("debug"), "actix_http=off,aws=warn,debug");
         assert_eq!(filter("info,actix_http=debug"), "aws=warn,info,actix_http=debug");
-        assert_eq!(filter("aws_sdk_s3=trace"), "actix_server=warn,actix_http=off,aws_sdk_s3=trace");
+        assert_eq!(filter("aws_sdk_s3=trace"), "actix_http=off,aws_sdk_s3=trace");
     }
 }
