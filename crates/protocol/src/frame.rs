@@ -5,8 +5,8 @@
 //!      0     4  length of the header in bytes, little-endian
 //!      4     4  length of the payload in bytes, little-endian
 //!      8     2  kind of the message, little-endian
-//!     10     2  zero
-//!     12        header (a MessagePack map), then payload (raw bytes)
+//!     10     2  flags, little-endian: 1 where the payload is in a descriptor, otherwise 0
+//!     12        header (a MessagePack map), then payload (raw bytes), unless it is in a descriptor
 //! ```
 
 use std::io::{self, Read};
@@ -20,6 +20,9 @@ pub const PREFIX_BYTES: usize = 12;
 pub const MAX_HEADER_BYTES: usize = 16 << 20;
 /// The longest payload: 256 MiB. Payloads hold output vectors.
 pub const MAX_PAYLOAD_BYTES: usize = 256 << 20;
+
+/// The flag of a frame whose payload does not follow: it is in a descriptor that has been sent with the frame's first byte.
+const IN_DESCRIPTOR: u16 = 1;
 
 /// How much memory is set aside at least for bytes that have been announced and are not there yet.
 const AHEAD_BYTES: usize = 64 << 10;
@@ -48,7 +51,7 @@ impl Frame {
         buffer.put_u32_le(header_length);
         buffer.put_u32_le(payload_length);
         buffer.put_u16_le(self.kind);
-        buffer.put_u16_le(0);
+        buffer.put_u16_le(Payload::Follows.flags());
         buffer.put_slice(&self.header);
         buffer.put_slice(&self.payload);
         Ok(())
@@ -59,7 +62,7 @@ impl Frame {
         let header_bytes = buffer.get_u32_le() as usize;
         let _payload_bytes = buffer.get_u32_le();
         let kind = buffer.get_u16_le();
-        let _reserved = buffer.get_u16_le();
+        let _flags = buffer.get_u16_le();
         let header = buffer.split_to(header_bytes).freeze();
         Self { kind, header, payload: buffer.freeze() }
     }
@@ -76,7 +79,25 @@ impl Frame {
     }
 }
 
-/// Appends a frame to `buffer` but for its payload, which has to follow. The header is written by `write` where it belongs, so that it
+/// Where the payload of a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// Behind the header.
+    Follows,
+    /// In a descriptor.
+    InDescriptor,
+}
+
+impl Payload {
+    fn flags(self) -> u16 {
+        match self {
+            Self::Follows => 0,
+            Self::InDescriptor => IN_DESCRIPTOR,
+        }
+    }
+}
+
+/// Appends a frame to `buffer` but for its payload, which has to follow or to come in a descriptor. The header is written by `write` where it belongs, so that it
 /// is not copied.
 ///
 /// # Errors
@@ -85,11 +106,11 @@ impl Frame {
 pub(crate) fn encode_head_with<Error: From<FrameError>>(
     buffer: &mut BytesMut,
     kind: u16,
-    payload_bytes: usize,
+    payload: (Payload, usize),
     write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = buffer.len();
-    let written = write_head(buffer, kind, payload_bytes, write);
+    let written = write_head(buffer, kind, payload, write);
     if written.is_err() {
         buffer.truncate(begin);
     }
@@ -99,16 +120,17 @@ pub(crate) fn encode_head_with<Error: From<FrameError>>(
 fn write_head<Error: From<FrameError>>(
     buffer: &mut BytesMut,
     kind: u16,
-    payload_bytes: usize,
+    payload: (Payload, usize),
     write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = buffer.len();
+    let (place, payload_bytes) = payload;
     let payload_length = checked_length("payload", payload_bytes, MAX_PAYLOAD_BYTES)?;
     // The header's length is put in once it is known.
     buffer.put_u32_le(0);
     buffer.put_u32_le(payload_length);
     buffer.put_u16_le(kind);
-    buffer.put_u16_le(0);
+    buffer.put_u16_le(place.flags());
     write((&mut *buffer).writer())?;
     let header_length = checked_length("header", buffer.len() - begin - PREFIX_BYTES, MAX_HEADER_BYTES)?;
     buffer[begin..begin + 4].copy_from_slice(&header_length.to_le_bytes());
@@ -122,9 +144,22 @@ fn write_head<Error: From<FrameError>>(
 ///
 /// [`FrameError`] if what is there cannot be a frame; the connection is then of no further use.
 pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    decode_with(buffer, |_| Err(FrameError::Descriptor))
+}
+
+/// As [`decode`], on a connection that descriptors come over, too. `take` makes the next of them the payload of a frame, which has so
+/// many bytes; it is called once for each frame whose payload is in one, in their order, when the rest of the frame is there.
+///
+/// # Errors
+///
+/// As [`decode`], and whatever `take` returns.
+pub fn decode_with<Error: From<FrameError>>(
+    buffer: &mut BytesMut,
+    take: impl FnOnce(usize) -> Result<Bytes, Error>,
+) -> Result<Option<Frame>, Error> {
     let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let prefix = Prefix::parse(prefix)?;
-    let total = PREFIX_BYTES + prefix.header_bytes + prefix.payload_bytes;
+    let total = PREFIX_BYTES + prefix.header_bytes + prefix.bytes_that_follow();
     if buffer.len() < total {
         let ahead = buffer.len().max(AHEAD_BYTES);
         buffer.reserve(ahead.min(total - buffer.len()));
@@ -132,7 +167,10 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     }
     buffer.advance(PREFIX_BYTES);
     let header = buffer.split_to(prefix.header_bytes).freeze();
-    let payload = buffer.split_to(prefix.payload_bytes).freeze();
+    let payload = match prefix.payload {
+        Payload::Follows => buffer.split_to(prefix.payload_bytes).freeze(),
+        Payload::InDescriptor => take(prefix.payload_bytes)?,
+    };
     Ok(Some(Frame { kind: prefix.kind, header, payload }))
 }
 
@@ -150,7 +188,8 @@ pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
         return Ok(None);
     }
     reader.read_exact(&mut prefix[first..])?;
-    let prefix = Prefix::parse(&prefix).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let prefix = Prefix::parse(&prefix).and_then(Prefix::without_descriptor);
+    let prefix = prefix.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let total = prefix.header_bytes + prefix.payload_bytes;
     let mut body = Vec::with_capacity(total.min(AHEAD_BYTES));
     if reader.take(total as u64).read_to_end(&mut body)? < total {
@@ -174,6 +213,7 @@ fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 struct Prefix {
     header_bytes: usize,
     payload_bytes: usize,
+    payload: Payload,
     kind: u16,
 }
 
@@ -183,13 +223,29 @@ impl Prefix {
         let header_bytes = rest.get_u32_le() as usize;
         let payload_bytes = rest.get_u32_le() as usize;
         let kind = rest.get_u16_le();
-        let reserved = rest.get_u16_le();
+        let flags = rest.get_u16_le();
         checked_length("header", header_bytes, MAX_HEADER_BYTES)?;
         checked_length("payload", payload_bytes, MAX_PAYLOAD_BYTES)?;
-        if reserved != 0 {
-            return Err(FrameError::Reserved(reserved));
+        let payload = match flags {
+            0 => Payload::Follows,
+            IN_DESCRIPTOR => Payload::InDescriptor,
+            unknown => return Err(FrameError::Flags(unknown)),
+        };
+        Ok(Self { header_bytes, payload_bytes, payload, kind })
+    }
+
+    fn bytes_that_follow(&self) -> usize {
+        match self.payload {
+            Payload::Follows => self.payload_bytes,
+            Payload::InDescriptor => 0,
         }
-        Ok(Self { header_bytes, payload_bytes, kind })
+    }
+
+    fn without_descriptor(self) -> Result<Self, FrameError> {
+        match self.payload {
+            Payload::Follows => Ok(self),
+            Payload::InDescriptor => Err(FrameError::Descriptor),
+        }
     }
 }
 
@@ -211,13 +267,19 @@ pub enum FrameError {
         /// The longest allowed.
         limit: usize,
     },
-    /// The reserved bytes are in use: this is another protocol, or garbage.
-    #[error("a frame's reserved bytes hold {0:#06x} instead of zero")]
-    Reserved(u16),
+    /// There are flags that mean nothing: this is another protocol, or garbage.
+    #[error("a frame has the flags {0:#06x}; only 0 and 1 are known")]
+    Flags(u16),
+    /// The payload is in a descriptor, on a connection that none comes over.
+    #[error("a frame's payload is in a descriptor, and none can come here")]
+    Descriptor,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::io::Write;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -246,6 +308,33 @@ mod tests {
             prop_assert!(buffer.is_empty());
         }
 
+        /// The payloads that are in descriptors stand in a list of their own, as they do not come with the bytes.
+        #[test]
+        fn payloads_in_descriptors_are_taken_in_the_order_of_their_frames(
+            frames in proptest::collection::vec((any_frame(), any::<bool>()), 1..5), step in 1_usize..50,
+        ) {
+            let (mut wire, mut elsewhere) = (BytesMut::new(), VecDeque::new());
+            for (frame, in_descriptor) in &frames {
+                let place = if *in_descriptor { Payload::InDescriptor } else { Payload::Follows };
+                let write = |mut writer: Writer<&mut BytesMut>| writer.write_all(&frame.header).map_err(|_| FrameError::Descriptor);
+                encode_head_with(&mut wire, frame.kind, (place, frame.payload.len()), write).unwrap();
+                match place {
+                    Payload::Follows => wire.put_slice(&frame.payload),
+                    Payload::InDescriptor => elsewhere.push_back(frame.payload.clone()),
+                }
+            }
+            let (mut buffer, mut decoded) = (BytesMut::new(), Vec::new());
+            for part in wire.chunks(step) {
+                buffer.extend_from_slice(part);
+                let mut take = |length| elsewhere.pop_front().filter(|payload| payload.len() == length).ok_or(FrameError::Descriptor);
+                while let Some(frame) = decode_with(&mut buffer, &mut take).unwrap() {
+                    decoded.push(frame);
+                }
+            }
+            prop_assert!(decoded.iter().eq(frames.iter().map(|(frame, _)| frame)));
+            prop_assert!(buffer.is_empty() && elsewhere.is_empty());
+        }
+
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>) {
             let mut buffer = BytesMut::from(&bytes[..]);
@@ -260,6 +349,17 @@ mod tests {
         let mut buffer = BytesMut::from(&[0xff_u8; PREFIX_BYTES][..]);
         let error = decode(&mut buffer).unwrap_err();
         assert_eq!(error, FrameError::TooLong { part: "header", length: 0xffff_ffff, limit: MAX_HEADER_BYTES });
+    }
+
+    #[test]
+    fn a_payload_in_a_descriptor_is_refused_where_none_can_come() {
+        let mut wire = BytesMut::new();
+        encode_head_with::<FrameError>(&mut wire, 104, (Payload::InDescriptor, 1 << 20), |_| Ok(())).unwrap();
+        assert_eq!(decode(&mut wire.clone()), Err(FrameError::Descriptor));
+        let error = read_frame(&mut &wire[..]).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::InvalidData, FrameError::Descriptor.to_string()));
+        wire[10] = 3;
+        assert_eq!(decode(&mut wire), Err(FrameError::Flags(3)));
     }
 
     #[test]

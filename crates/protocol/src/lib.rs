@@ -7,7 +7,7 @@ mod frame;
 mod message;
 mod wire;
 
-pub use frame::{Frame, FrameError, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, decode, read_frame};
+pub use frame::{Frame, FrameError, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, decode, decode_with, read_frame};
 pub use message::{
     Answer, Artifact, Ask, AskError, AskId, CallError, CallId, Cancel, Done, File, Functions, GivenOutput, Hello, Item, Load,
     LoadFailed, Loaded, LogMessage, Operation, Outcome, Output, Outputs, ProgressMessage, RETURNS, Reply, ReplyOutcome, Request,

@@ -99,6 +99,9 @@ pub struct Load {
     pub artifact: Option<Artifact>,
     /// The device the script should compute on: `cpu`, `cuda:0`, …
     pub device: String,
+    /// Whether the server takes payloads in descriptors. They may follow their headers all the same.
+    #[serde(default)]
+    pub descriptors: bool,
 }
 
 /// A version's folder.

@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::encode_head_with;
-use crate::message::{GivenOutput, ToServer, ToWorker};
+use crate::frame::{Payload, encode_head_with};
+use crate::message::{GivenOutput, Outputs, ToServer, ToWorker};
 use crate::{Frame, FrameError};
 
 /// How deeply a header may be nested. Scripts' values may be nested to 100; the rest is for what is around them.
@@ -84,6 +84,18 @@ impl GivenOutput<'_> {
     }
 }
 
+impl Outputs {
+    /// Appends the answers to `buffer`, as [`ToServer::Outputs`] in its frame, whose payload of so many bytes is in a descriptor. That has
+    /// to be sent with the frame's first byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`ToWorker::encode`].
+    pub fn encode_with_descriptor(&self, buffer: &mut BytesMut, payload_bytes: usize) -> Result<(), MessageError> {
+        pack_before(buffer, kind::OUTPUTS, self, (Payload::InDescriptor, payload_bytes))
+    }
+}
+
 impl ToServer {
     /// Appends the message to `buffer`, in its frame.
     ///
@@ -107,7 +119,9 @@ impl ToServer {
             Self::Hello(hello) => pack(buffer, kind::HELLO, hello),
             Self::Loaded(loaded) => pack(buffer, kind::LOADED, loaded),
             Self::LoadFailed(failed) => pack(buffer, kind::LOAD_FAILED, failed),
-            Self::Outputs(outputs, payload) => return pack_before(buffer, kind::OUTPUTS, outputs, payload),
+            Self::Outputs(outputs, payload) => {
+                return pack_before(buffer, kind::OUTPUTS, outputs, (Payload::Follows, payload.len())).map(|()| &payload[..]);
+            }
             Self::Done(done) => pack(buffer, kind::DONE, done),
             Self::Ask(ask) => pack(buffer, kind::ASK, ask),
             Self::Progress(progress) => pack(buffer, kind::PROGRESS, progress),
@@ -151,20 +165,14 @@ impl ToServer {
 
 /// A whole frame, without a payload.
 fn pack(buffer: &mut BytesMut, kind: u16, message: &impl Serialize) -> Result<(), MessageError> {
-    pack_before(buffer, kind, message, &[]).map(|_| ())
+    pack_before(buffer, kind, message, (Payload::Follows, 0))
 }
 
-/// A frame before its payload, which is returned.
-fn pack_before<'a>(
-    buffer: &mut BytesMut,
-    kind: u16,
-    message: &impl Serialize,
-    payload: &'a [u8],
-) -> Result<&'a [u8], MessageError> {
-    encode_head_with(buffer, kind, payload.len(), |mut writer| {
+/// A frame but for its payload.
+fn pack_before(buffer: &mut BytesMut, kind: u16, message: &impl Serialize, payload: (Payload, usize)) -> Result<(), MessageError> {
+    encode_head_with(buffer, kind, payload, |mut writer| {
         rmp_serde::encode::write_named(&mut writer, message).map_err(MessageError::from)
-    })?;
-    Ok(payload)
+    })
 }
 
 fn unpack<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
@@ -223,6 +231,7 @@ mod tests {
                 script: "/srv/model.py".into(),
                 artifact: Some(Artifact { version: 3, path: "/a/3".into() }),
                 device: "cpu".into(),
+                descriptors: true,
             }),
             ToWorker::Output(Output {
                 call: CallId(1),

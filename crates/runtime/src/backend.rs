@@ -1,11 +1,13 @@
 //! The trait a language implements.
 
-use bytes::{Bytes, BytesMut};
+use std::io;
+
 use dunnage_protocol::{CallError, Functions, Item, Load, Output, Run, VectorLayout};
 use dunnage_types::VectorType;
 use serde_json::Value;
 
 use crate::host::{CallHost, Host};
+use crate::payload::Payload;
 
 /// One language's way of running a script.
 ///
@@ -64,17 +66,26 @@ pub struct Identity {
     pub language: String,
 }
 
-/// Collects the answers to one batch, straight into the bytes that go over the wire.
+/// Collects the answers to one batch, straight into what goes to the server.
 #[derive(Debug, Default)]
 pub struct Answers {
     items: Vec<Item>,
-    payload: BytesMut,
+    payload: Payload,
+    /// Why the payload is lost, if it is.
+    failure: Option<io::Error>,
 }
 
 impl Answers {
+    /// Answers for a server that takes payloads in descriptors, or does not.
+    pub(crate) fn new(descriptors: bool) -> Self {
+        Self { payload: Payload::new(descriptors), ..Self::default() }
+    }
+
     /// Answers the next request with a vector, whose elements are `bytes`, little-endian. They are copied once.
     pub fn vector(&mut self, dtype: VectorType, bytes: &[u8]) {
-        self.payload.extend_from_slice(bytes);
+        if let Err(error) = self.payload.extend(bytes) {
+            self.failure = Some(error);
+        }
         let length = (bytes.len() / dtype.size()) as u64;
         self.items.push(Item::Vector(VectorLayout { dtype, length }));
     }
@@ -97,14 +108,21 @@ impl Answers {
     }
 
     /// Makes the number of answers `count`: a backend that answered too few of them, or too many, has failed on all.
-    pub(crate) fn finish(mut self, count: usize) -> (Vec<Item>, Bytes) {
+    ///
+    /// # Errors
+    ///
+    /// Why the system has lost the payload.
+    pub(crate) fn finish(mut self, count: usize) -> io::Result<(Vec<Item>, Payload)> {
         if self.items.len() != count {
             let found = self.items.len();
             let error = CallError::new("bad_output", format!("{found} answers to a batch of {count} requests"));
             self.items = vec![Item::Error(error); count];
-            self.payload.clear();
+            self.payload = Payload::default();
         }
-        (self.items, self.payload.freeze())
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok((self.items, self.payload)),
+        }
     }
 }
 
@@ -116,7 +134,7 @@ mod tests {
     fn a_batch_with_a_wrong_number_of_answers_fails_whole() {
         let mut answers = Answers::default();
         answers.vector(VectorType::F32, &[0; 8]);
-        let (items, payload) = answers.finish(2);
+        let (items, payload) = answers.finish(2).unwrap();
         assert!(items.len() == 2 && items.iter().all(|item| matches!(item, Item::Error(error) if error.code == "bad_output")));
         assert!(payload.is_empty());
     }

@@ -11,9 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use bytes::BytesMut;
 use dunnage_protocol::{
-    AskId, CallId, Frame, MessageError, Operation, Reply, ReplyOutcome, Returned, ToServer, ToWorker, read_frame,
+    AskId, CallId, Frame, MessageError, Operation, Outputs, Reply, ReplyOutcome, Returned, ToServer, ToWorker, read_frame,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::payload::{self, Payload, Sealed};
 
 /// Most messages fit into so many bytes.
 const SHORT_BYTES: usize = 2 << 10;
@@ -53,6 +55,23 @@ impl Connection {
         buffer.extend_from_slice(payload);
         outgoing.write_all(&buffer)?;
         Ok(())
+    }
+
+    /// Sends the answers to a call, with the payload that they describe.
+    pub(crate) fn send_outputs(&self, outputs: Outputs, payload: Payload) -> Result<(), ConnectionError> {
+        let payload = match payload.seal()? {
+            Sealed::Memory(bytes) => bytes,
+            Sealed::File(file) => {
+                let mut head = BytesMut::with_capacity(SHORT_BYTES);
+                outputs.encode_with_descriptor(&mut head, file.length())?;
+                let mut outgoing = lock(&self.outgoing);
+                match payload::send_descriptor(&outgoing, &head, &file)? {
+                    Some(written) => return Ok(outgoing.write_all(&head[written..])?),
+                    None => file.read()?,
+                }
+            }
+        };
+        self.send(&ToServer::Outputs(outputs, payload))
     }
 
     /// Waits for the next message that is no reply and no cancellation; `None` when the server has closed the connection.

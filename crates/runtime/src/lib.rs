@@ -10,6 +10,7 @@ mod backend;
 mod connection;
 mod flush;
 mod host;
+mod payload;
 mod serve;
 mod sys;
 

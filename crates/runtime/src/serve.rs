@@ -24,9 +24,11 @@ use crate::host::Host;
 /// other than zero.
 pub fn serve(stream: UnixStream, backend: &mut impl Backend) -> Result<(), WorkerError> {
     let connection = Arc::new(Connection::new(stream).map_err(ConnectionError::from)?);
-    let mut worker = Worker { host: Host::new(Arc::clone(&connection)), connection, flush: Flush::new(Instant::now()) };
+    let mut worker =
+        Worker { host: Host::new(Arc::clone(&connection)), connection, flush: Flush::new(Instant::now()), descriptors: false };
     worker.greet(backend)?;
     let Some(load) = worker.receive_load()? else { return Ok(()) };
+    worker.descriptors = load.descriptors;
     worker.load(backend, &load)?;
     let mut aside = Aside::new(Arc::clone(&worker.connection));
     while let Some(message) = worker.next_call(backend)? {
@@ -44,6 +46,8 @@ struct Worker {
     connection: Arc<Connection>,
     host: Host,
     flush: Flush,
+    /// Whether the server takes payloads in descriptors.
+    descriptors: bool,
 }
 
 impl Worker {
@@ -114,13 +118,13 @@ impl Worker {
 
     fn output(&mut self, backend: &mut impl Backend, output: &Output) -> Result<(), ConnectionError> {
         let host = self.host.call(output.call);
-        let mut answers = Answers::default();
+        let mut answers = Answers::new(self.descriptors);
         backend.output(output, &host, &mut answers);
         host.end();
         self.flush.between_calls(backend, self.connection.has_more(), Instant::now());
-        let (items, payload) = answers.finish(output.requests.len());
+        let (items, payload) = answers.finish(output.requests.len())?;
         let (call, count) = (output.call, items.len());
-        let sent = self.connection.send(&ToServer::Outputs(Outputs { call, items }, payload));
+        let sent = self.connection.send_outputs(Outputs { call, items }, payload);
         self.unless_too_long(sent, |error| {
             ToServer::Outputs(Outputs { call, items: vec![Item::Error(CallError::new("bad_output", error)); count] }, Bytes::new())
         })
@@ -227,7 +231,15 @@ pub(crate) mod tests {
 
     /// What a worker of this role is told to load.
     pub(crate) fn load(role: Role) -> Load {
-        Load { service: "s".parse().unwrap(), worker: WorkerId(1), role, script: "/s".into(), artifact: None, device: "cpu".into() }
+        Load {
+            service: "s".parse().unwrap(),
+            worker: WorkerId(1),
+            role,
+            script: "/s".into(),
+            artifact: None,
+            device: "cpu".into(),
+            descriptors: true,
+        }
     }
 
     /// What the worker answers to `Load`.
@@ -297,7 +309,8 @@ pub(crate) mod tests {
     fn what_is_left_to_flush_is_flushed_before_a_worker_waits() {
         let (server, end) = UnixStream::pair().unwrap();
         let connection = Arc::new(Connection::new(end).unwrap());
-        let mut worker = Worker { host: Host::new(Arc::clone(&connection)), connection, flush: Flush::new(Instant::now()) };
+        let mut worker =
+            Worker { host: Host::new(Arc::clone(&connection)), connection, flush: Flush::new(Instant::now()), descriptors: false };
         let mut backend = Noting::default();
         // The call that was seen to wait has been handed back since.
         worker.flush.between_calls(&mut backend, true, Instant::now());

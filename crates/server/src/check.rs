@@ -44,6 +44,7 @@ pub async fn check(config: Config) -> Result<CheckReport, ServeError> {
         script,
         artifact: None,
         device: config.service.device,
+        descriptors: true,
     };
     let listener = Arc::new(Listener::default());
     let worker = Worker::start(&launcher, &runtime, load, config.workers.load_timeout, Arc::clone(&listener) as _).await?;

@@ -3,15 +3,15 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use dunnage_protocol::{FrameError, GivenOutput, MessageError, ToServer, ToWorker, decode};
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use dunnage_protocol::{FrameError, GivenOutput, MessageError, ToServer, ToWorker, decode_with};
+use tokio::io::{AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
+use crate::descriptors::{DescriptorError, Descriptors, Received, receive};
 use crate::said::shortened;
 
 /// There is room for so much before each read, so that one read takes many answers.
@@ -22,13 +22,19 @@ const ROOM_BYTES: usize = 16 << 10;
 pub(crate) struct Connection {
     stream: UnixStream,
     received: BytesMut,
+    descriptors: Descriptors,
     outgoing: BytesMut,
 }
 
 impl Connection {
     pub(crate) fn new(stream: StdUnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream: UnixStream::from_std(stream)?, received: BytesMut::new(), outgoing: BytesMut::new() })
+        Ok(Self {
+            stream: UnixStream::from_std(stream)?,
+            received: BytesMut::new(),
+            descriptors: Descriptors::default(),
+            outgoing: BytesMut::new(),
+        })
     }
 
     /// Puts a message behind what has yet to be written; [`Connection::turn`] writes it.
@@ -43,8 +49,9 @@ impl Connection {
 
     /// Takes the next message out of what has been read already, if there is a whole one.
     pub(crate) fn next(&mut self) -> Result<Option<ToServer>, Broken> {
-        match decode(&mut self.received)? {
+        match decode_with(&mut self.received, |length| self.descriptors.take(length).map_err(Broken::from))? {
             Some(frame) => Ok(Some(shortened(ToServer::from_frame(&frame)?))),
+            None if self.received.is_empty() => Ok(self.descriptors.end().map(|()| None)?),
             None => Ok(None),
         }
     }
@@ -62,25 +69,60 @@ impl Connection {
         }
     }
 
-    /// Reads what is still there of a worker that has ended. The async runtime may not have heard of it yet, so the system is asked.
-    pub(crate) fn read_rest(&mut self) {
-        let mut chunk = [0; 4 << 10];
-        // A failure means that there is no more, as the end does.
-        while let Ok((length @ 1.., _)) = rustix::net::recv(&self.stream, &mut chunk, RecvFlags::DONTWAIT) {
-            self.received.extend_from_slice(&chunk[..length]);
+    /// The next message of a worker that has ended. The async runtime may not have heard yet of what is still there, so the system is asked.
+    pub(crate) fn next_of_rest(&mut self) -> Result<Option<ToServer>, Broken> {
+        loop {
+            if let Some(message) = self.next()? {
+                return Ok(Some(message));
+            }
+            self.received.reserve(ROOM_BYTES);
+            let received = receive(&self.stream, &mut self.received)?;
+            if self.note(received)? == 0 {
+                return Ok(None);
+            }
         }
     }
 
     /// Writes as much as the worker takes, and reads what it has said; how much that was.
-    fn poll_exchange(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_exchange(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         while !self.outgoing.is_empty() {
             match Pin::new(&mut self.stream).poll_write(context, &self.outgoing) {
                 Poll::Ready(written) => self.outgoing.advance(written?),
                 Poll::Pending => break,
             }
         }
+        let received = ready!(self.poll_receive(context))?;
+        Poll::Ready(self.note(received))
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Received>> {
         self.received.reserve(ROOM_BYTES);
-        pin!(self.stream.read_buf(&mut self.received)).poll(context)
+        loop {
+            ready!(self.stream.poll_read_ready(context))?;
+            let mut received = None;
+            let read = self.stream.try_io(Interest::READABLE, || {
+                let found = received.insert(receive(&self.stream, &mut self.received)?);
+                // What has left room has emptied the socket, as long as no descriptor has ended it: a look at the empty socket is saved.
+                let is_empty = found.bytes > 0 && found.has_room && !found.has_control;
+                if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (received, read) {
+                (Some(received), _) => return Poll::Ready(Ok(received)),
+                (None, Err(error)) if !is_passing(&error) => return Poll::Ready(Err(error)),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Keeps a descriptor that has come for its frame; how many bytes came.
+    fn note(&mut self, received: Received) -> Result<usize, Broken> {
+        if received.is_cut {
+            return Err(DescriptorError::Cut.into());
+        }
+        if let Some(descriptor) = received.descriptor {
+            self.descriptors.put(descriptor)?;
+        }
+        Ok(received.bytes)
     }
 
     /// Tells the worker that nothing more will come.
@@ -88,6 +130,11 @@ impl Connection {
         // Failure means that it is closed already.
         let _ = self.stream.shutdown().await;
     }
+}
+
+/// Whether an error only means that it has to be tried again.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Why a connection is of no further use.
@@ -99,4 +146,9 @@ pub(crate) enum Broken {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Message(#[from] MessageError),
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
 }
+
+#[cfg(test)]
+mod tests;

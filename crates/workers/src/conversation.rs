@@ -67,7 +67,7 @@ impl From<Broken> for Silence {
     fn from(error: Broken) -> Self {
         match error {
             Broken::Io(_) => Self::Closed,
-            Broken::Frame(_) | Broken::Message(_) => Self::Broken(Exit::Protocol(error.to_string())),
+            Broken::Frame(_) | Broken::Message(_) | Broken::Descriptor(_) => Self::Broken(Exit::Protocol(error.to_string())),
         }
     }
 }
@@ -149,6 +149,11 @@ impl Channel {
     /// A message that has been read already, if there is one.
     pub(crate) fn heard(&mut self) -> Result<Option<ToServer>, Silence> {
         self.connection.next().map_err(Silence::from)
+    }
+
+    /// A message that a worker has left behind which has ended, if there is another.
+    pub(crate) fn heard_last(&mut self) -> Result<Option<ToServer>, Silence> {
+        self.connection.next_of_rest().map_err(Silence::from)
     }
 
     /// How a worker is to be ended that has nothing more to say; `None` when it ends by itself.

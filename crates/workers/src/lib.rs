@@ -12,6 +12,7 @@ mod busy;
 mod calls;
 mod connection;
 mod conversation;
+mod descriptors;
 mod device;
 mod ended;
 mod exit;

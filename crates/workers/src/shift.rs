@@ -348,8 +348,7 @@ impl<'a> Shift<'a> {
 
     /// What the worker had answered before it ended was answered, and has shown which call ran last.
     fn hear_last_answers(&mut self) {
-        self.worker.channel.connection.read_rest();
-        while let Ok(Some(message)) = self.worker.channel.heard() {
+        while let Ok(Some(message)) = self.worker.channel.heard_last() {
             let makes_sense = match message {
                 ToServer::Outputs(..) => self.answer(message, Instant::now()).is_ok(),
                 ToServer::Returned(Returned { call }) => self.calls.returned(call),

@@ -116,6 +116,7 @@ pub(crate) async fn start(shared: Arc<Shared>, generation: Arc<Generation>) -> R
         script: settings.script.clone(),
         artifact: generation.artifact.clone(),
         device: settings.device.clone(),
+        descriptors: true,
     };
     let number: WorkerId = load.worker;
     let host = Arc::clone(&shared.host);

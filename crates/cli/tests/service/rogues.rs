@@ -37,12 +37,16 @@ fn done(call: u64) -> Vec<u8> {
 fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
     let mut endless_payload = frame(104, b"\x80", &[]);
     endless_payload[4..8].fill(0xff);
-    let mut reserved = frame(104, b"\x80", &[]);
-    reserved[10] = 1;
+    let mut unknown_flags = frame(104, b"\x80", &[]);
+    unknown_flags[10] = 2;
+    let mut no_descriptor = outputs(1);
+    no_descriptor.truncate(no_descriptor.len() - 8);
+    no_descriptor[10] = 1;
     vec![
         ("a header of 4 GiB", vec![0xff; 12]),
         ("a payload of 4 GiB", endless_payload),
-        ("bytes that must be zero", reserved),
+        ("flags that mean nothing", unknown_flags),
+        ("a payload in a descriptor that has not come", no_descriptor),
         ("an unknown kind", frame(9999, b"\x80", &[])),
         ("no MessagePack", frame(104, b"\xc1\xc1\xc1\xc1", &[])),
         ("half a map", frame(104, b"\x82\xa4call", &[])),

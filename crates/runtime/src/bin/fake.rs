@@ -106,7 +106,10 @@ impl Fake {
             "legacy" => Ok(request.files.iter().map(|file| count(usize::try_from(file.size).unwrap_or(usize::MAX))).collect()),
             "acts" if request.params.get("do") == Some(&json!("poison")) => Err(raised("CUDA error: device-side assert triggered")),
             "acts" if request.params.get("do") == Some(&json!("raise")) => Err(raised("boom")),
-            "acts" if request.params.get("do") == Some(&json!("large")) => Ok(vec![x; 1 << 18]),
+            "acts" if request.params.get("do") == Some(&json!("large")) => {
+                let length = request.params.get("length").and_then(Value::as_u64).unwrap_or(1 << 18);
+                Ok(vec![x; usize::try_from(length).unwrap_or(usize::MAX)])
+            }
             "batch" if batch.iter().any(|request| request.params.contains_key("fail")) => Err(raised("boom")),
             "batch" => Ok(vec![x, count(batch.len())]),
             "raises" if request.params.contains_key("fail") => Err(raised("boom")),
@@ -175,6 +178,12 @@ impl Fake {
             "hoard" => {
                 // Never given back, as a leak.
                 std::mem::forget(vec![1_u8; 8 << 20]);
+            }
+            "open" => {
+                // All that it may.
+                while let Ok(file) = std::fs::File::open("/dev/null") {
+                    std::mem::forget(file);
+                }
             }
             "daemon" => {
                 let line = "setsid setsid sleep 60 >/dev/null 2>&1 &";

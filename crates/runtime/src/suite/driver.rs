@@ -114,6 +114,7 @@ impl Driver {
             script: script.to_owned(),
             artifact: artifact.map(|path| Artifact { version: 1, path: path.to_owned() }),
             device: "cpu".to_owned(),
+            descriptors: false,
         }));
         match self.receive_answer() {
             ToServer::Loaded(loaded) => Ok(loaded.functions),

@@ -170,6 +170,7 @@ async fn fit_worker(
         script: app.script.clone(),
         artifact,
         device: app.config.service.device.clone(),
+        descriptors: true,
     };
     let idle_host: Arc<dyn Host> = Arc::new(ServingHost::new(Arc::clone(&app.state)));
     let started = Worker::start(&app.launcher, &app.runtime, load, app.config.workers.load_timeout, idle_host).await;

@@ -73,6 +73,7 @@ impl Site {
             script: self.script(),
             artifact: None,
             device: "cpu".to_owned(),
+            descriptors: true,
         };
         Worker::start(&self.launcher, runtime, load, timeout, self.host.clone()).await
     }

@@ -4,6 +4,7 @@ mod fixture;
 
 mod ahead;
 mod endings;
+mod long;
 mod misbehaviour;
 mod pools;
 mod recycling;
