@@ -51,7 +51,7 @@ impl Frame {
         buffer.put_u32_le(header_length);
         buffer.put_u32_le(payload_length);
         buffer.put_u16_le(self.kind);
-        buffer.put_u16_le(Payload::Follows.flags());
+        buffer.put_u16_le(Place::Follows.flags());
         buffer.put_slice(&self.header);
         buffer.put_slice(&self.payload);
         Ok(())
@@ -81,14 +81,14 @@ impl Frame {
 
 /// Where the payload of a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Payload {
+pub(crate) enum Place {
     /// Behind the header.
     Follows,
     /// In a descriptor.
     InDescriptor,
 }
 
-impl Payload {
+impl Place {
     fn flags(self) -> u16 {
         match self {
             Self::Follows => 0,
@@ -106,7 +106,7 @@ impl Payload {
 pub(crate) fn encode_head_with<Error: From<FrameError>>(
     buffer: &mut BytesMut,
     kind: u16,
-    payload: (Payload, usize),
+    payload: (Place, usize),
     write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = buffer.len();
@@ -120,7 +120,7 @@ pub(crate) fn encode_head_with<Error: From<FrameError>>(
 fn write_head<Error: From<FrameError>>(
     buffer: &mut BytesMut,
     kind: u16,
-    payload: (Payload, usize),
+    payload: (Place, usize),
     write: impl FnOnce(Writer<&mut BytesMut>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = buffer.len();
@@ -168,8 +168,8 @@ pub fn decode_with<Error: From<FrameError>>(
     buffer.advance(PREFIX_BYTES);
     let header = buffer.split_to(prefix.header_bytes).freeze();
     let payload = match prefix.payload {
-        Payload::Follows => buffer.split_to(prefix.payload_bytes).freeze(),
-        Payload::InDescriptor => take(prefix.payload_bytes)?,
+        Place::Follows => buffer.split_to(prefix.payload_bytes).freeze(),
+        Place::InDescriptor => take(prefix.payload_bytes)?,
     };
     Ok(Some(Frame { kind: prefix.kind, header, payload }))
 }
@@ -213,7 +213,7 @@ fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 struct Prefix {
     header_bytes: usize,
     payload_bytes: usize,
-    payload: Payload,
+    payload: Place,
     kind: u16,
 }
 
@@ -227,8 +227,8 @@ impl Prefix {
         checked_length("header", header_bytes, MAX_HEADER_BYTES)?;
         checked_length("payload", payload_bytes, MAX_PAYLOAD_BYTES)?;
         let payload = match flags {
-            0 => Payload::Follows,
-            IN_DESCRIPTOR => Payload::InDescriptor,
+            0 => Place::Follows,
+            IN_DESCRIPTOR => Place::InDescriptor,
             unknown => return Err(FrameError::Flags(unknown)),
         };
         Ok(Self { header_bytes, payload_bytes, payload, kind })
@@ -236,15 +236,15 @@ impl Prefix {
 
     fn bytes_that_follow(&self) -> usize {
         match self.payload {
-            Payload::Follows => self.payload_bytes,
-            Payload::InDescriptor => 0,
+            Place::Follows => self.payload_bytes,
+            Place::InDescriptor => 0,
         }
     }
 
     fn without_descriptor(self) -> Result<Self, FrameError> {
         match self.payload {
-            Payload::Follows => Ok(self),
-            Payload::InDescriptor => Err(FrameError::Descriptor),
+            Place::Follows => Ok(self),
+            Place::InDescriptor => Err(FrameError::Descriptor),
         }
     }
 }
@@ -315,12 +315,12 @@ mod tests {
         ) {
             let (mut wire, mut elsewhere) = (BytesMut::new(), VecDeque::new());
             for (frame, in_descriptor) in &frames {
-                let place = if *in_descriptor { Payload::InDescriptor } else { Payload::Follows };
+                let place = if *in_descriptor { Place::InDescriptor } else { Place::Follows };
                 let write = |mut writer: Writer<&mut BytesMut>| writer.write_all(&frame.header).map_err(|_| FrameError::Descriptor);
                 encode_head_with(&mut wire, frame.kind, (place, frame.payload.len()), write).unwrap();
                 match place {
-                    Payload::Follows => wire.put_slice(&frame.payload),
-                    Payload::InDescriptor => elsewhere.push_back(frame.payload.clone()),
+                    Place::Follows => wire.put_slice(&frame.payload),
+                    Place::InDescriptor => elsewhere.push_back(frame.payload.clone()),
                 }
             }
             let (mut buffer, mut decoded) = (BytesMut::new(), Vec::new());
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_payload_in_a_descriptor_is_refused_where_none_can_come() {
         let mut wire = BytesMut::new();
-        encode_head_with::<FrameError>(&mut wire, 104, (Payload::InDescriptor, 1 << 20), |_| Ok(())).unwrap();
+        encode_head_with::<FrameError>(&mut wire, 104, (Place::InDescriptor, 1 << 20), |_| Ok(())).unwrap();
         assert_eq!(decode(&mut wire.clone()), Err(FrameError::Descriptor));
         let error = read_frame(&mut &wire[..]).unwrap_err();
         assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::InvalidData, FrameError::Descriptor.to_string()));

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::{Payload, encode_head_with};
+use crate::frame::{Place, encode_head_with};
 use crate::message::{GivenOutput, Outputs, ToServer, ToWorker};
 use crate::{Frame, FrameError};
 
@@ -92,7 +92,7 @@ impl Outputs {
     ///
     /// As [`ToWorker::encode`].
     pub fn encode_with_descriptor(&self, buffer: &mut BytesMut, payload_bytes: usize) -> Result<(), MessageError> {
-        pack_before(buffer, kind::OUTPUTS, self, (Payload::InDescriptor, payload_bytes))
+        pack_before(buffer, kind::OUTPUTS, self, (Place::InDescriptor, payload_bytes))
     }
 }
 
@@ -120,7 +120,7 @@ impl ToServer {
             Self::Loaded(loaded) => pack(buffer, kind::LOADED, loaded),
             Self::LoadFailed(failed) => pack(buffer, kind::LOAD_FAILED, failed),
             Self::Outputs(outputs, payload) => {
-                return pack_before(buffer, kind::OUTPUTS, outputs, (Payload::Follows, payload.len())).map(|()| &payload[..]);
+                return pack_before(buffer, kind::OUTPUTS, outputs, (Place::Follows, payload.len())).map(|()| &payload[..]);
             }
             Self::Done(done) => pack(buffer, kind::DONE, done),
             Self::Ask(ask) => pack(buffer, kind::ASK, ask),
@@ -165,11 +165,11 @@ impl ToServer {
 
 /// A whole frame, without a payload.
 fn pack(buffer: &mut BytesMut, kind: u16, message: &impl Serialize) -> Result<(), MessageError> {
-    pack_before(buffer, kind, message, (Payload::Follows, 0))
+    pack_before(buffer, kind, message, (Place::Follows, 0))
 }
 
 /// A frame but for its payload.
-fn pack_before(buffer: &mut BytesMut, kind: u16, message: &impl Serialize, payload: (Payload, usize)) -> Result<(), MessageError> {
+fn pack_before(buffer: &mut BytesMut, kind: u16, message: &impl Serialize, payload: (Place, usize)) -> Result<(), MessageError> {
     encode_head_with(buffer, kind, payload, |mut writer| {
         rmp_serde::encode::write_named(&mut writer, message).map_err(MessageError::from)
     })

@@ -70,6 +70,7 @@ impl Connection {
     }
 
     /// The next message of a worker that has ended. The async runtime may not have heard yet of what is still there, so the system is asked.
+    /// An error of the socket means that there is no more, as `None` does: somebody whom the script has started may still hold the other end.
     pub(crate) fn next_of_rest(&mut self) -> Result<Option<ToServer>, Broken> {
         loop {
             if let Some(message) = self.next()? {

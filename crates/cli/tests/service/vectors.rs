@@ -9,6 +9,7 @@ in_both_languages!(
     every_vector_comes_out_digit_for_digit,
     everything_else_is_refused_with_its_place,
     a_vector_without_elements_is_refused_whatever_it_is_made_of,
+    a_vector_too_long_for_the_socket_comes_out_digit_for_digit,
 );
 
 /// What the script evaluates and what it must be: the digits that are answered, or a part of what is told.
@@ -183,4 +184,32 @@ fn a_vector_without_elements_is_refused_whatever_it_is_made_of(language: Languag
     };
     let service = setup.start();
     empty.iter().for_each(|code| refuses(&setup, &service, code, "the output vector is empty; return at least one number"));
+}
+
+/// 40 MiB, which come from the worker in a file of their own.
+fn a_vector_too_long_for_the_socket_comes_out_digit_for_digit(language: Language) {
+    let setup = evaluator(language);
+    let code = match language {
+        Language::Python => "array.array('d', [0.1, 0.25]) * (5 << 19)",
+        Language::Lua => {
+            "(function()\n\
+             local numbers = ffi.new('double[?]', 5 * 2 ^ 20)\n\
+             for i = 0, 5 * 2 ^ 20 - 1, 2 do numbers[i], numbers[i + 1] = 0.1, 0.25 end\n\
+             return numbers\n\
+             end)()"
+        }
+    };
+    let service = setup.start();
+    let workers = service.workers();
+    let expected = format!("{{\"outputVector\":[{}]}}", vec!["0.1,0.25"; 5 << 19].join(","));
+    for _ in 0..2 {
+        let answer = service.post("/output", &setup.body(json!({"code": code})));
+        assert!(
+            (answer.status, answer.text()) == (200, expected.as_str()),
+            "{} bytes with status {}",
+            answer.text().len(),
+            answer.status
+        );
+    }
+    assert_eq!(service.workers(), workers);
 }
