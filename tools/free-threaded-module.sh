@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Builds the module that a free-threaded Python needs, beside the one for all other Pythons, which stays as it is:
+# `tools/free-threaded-module.sh release|debug PYTHON`. Before 3.15 each version needs its own; one module serves all from then on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly TARGET="${CARGO_TARGET_DIR:-target}"
+
+main() {
+  local profile="${1:?usage: tools/free-threaded-module.sh release|debug PYTHON}" python version suffix
+  local options=(--locked --package dunnage-python --lib)
+  python="$(command -v "${2:?usage: tools/free-threaded-module.sh release|debug PYTHON}")" || fail "there is no \`$2\`"
+  read -r version suffix < <(describe "$python") || fail "\`$2\` is no free-threaded Python; name one: make free-threaded PYTHON=python3.14t"
+  case "$version" in
+    3.13)
+      echo "free-threaded-module: for tests only; CPython and the library pyo3 stand behind free threading from 3.14 on, not in $version" >&2
+      export UNSAFE_PYO3_SKIP_VERSION_CHECK=1
+      ;;
+    3.14) ;;
+    *) options+=(--features abi3t) ;;
+  esac
+  [[ $profile == debug ]] || options+=(--release)
+  PYO3_PYTHON="$python" CARGO_TARGET_DIR="$TARGET/free-threaded" cargo build "${options[@]}"
+  install_as "$TARGET/$profile/libdunnage_python$suffix" "$TARGET/free-threaded/$profile/libdunnage_python.so"
+}
+
+# The version of a free-threaded Python, and how the names of modules end that it loads: of those for any version, if it knows them.
+describe() {
+  "$1" - <<'PYTHON'
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+
+if "t" not in sys.abiflags:
+    sys.exit(1)
+stable = [suffix for suffix in EXTENSION_SUFFIXES if suffix.startswith(".abi3t")]
+print("%d.%d" % sys.version_info[:2], (stable or EXTENSION_SUFFIXES)[0])
+PYTHON
+}
+
+# In one step, since a worker may be starting.
+install_as() {
+  mkdir -p "$(dirname "$1")"
+  cp "$2" "$1.new"
+  mv "$1.new" "$1"
+  echo "free-threaded-module: $1"
+}
+
+fail() {
+  echo "free-threaded-module: $1" >&2
+  exit 1
+}
+
+main "$@"
