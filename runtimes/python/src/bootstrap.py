@@ -16,13 +16,14 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleS
 
 def of_free_threaded(path):
     """The module's build for an interpreter without a global lock: beside the one for all others, named as that interpreter says."""
-    stem, dot, plain = path.rpartition(".")
-    wanted = [stem + suffix for suffix in EXTENSION_SUFFIXES if suffix != dot + plain]
+    stem = path.rpartition(".")[0]
+    # Some list `.abi3` as well, though no such module fits them.
+    wanted = [stem + suffix for suffix in EXTENSION_SUFFIXES if suffix.startswith((".cpython-", ".abi3t"))]
     found = [file for file in wanted if os.path.isfile(file)]
     if not found:
         sys.exit(
-            "dunnage-python: `%s` is missing, which a free-threaded Python needs, as is %s; "
-            "`make free-threaded PYTHON=%s` in Dunnage's sources makes it" % ("` or `".join(wanted), here, sys.executable)
+            "dunnage-python: there is no module for %s, which is a free-threaded Python and needs one of its own: `%s`; "
+            "make it in Dunnage's sources with `make free-threaded PYTHON=%s`" % (here, "` or `".join(wanted), sys.executable)
         )
     return found[0]
 
