@@ -15,7 +15,7 @@ CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
 GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 scaling test guard guard-limits chaos fuzz mutants soak lint fmt clean \
+.PHONY: help build demo demo-s3 free-threaded free-threaded-python test-free-threaded images stack bench bench-micro bench-s3 scaling test guard guard-limits chaos fuzz mutants soak lint fmt clean \
 	setup-build setup-test
 
 help: ## say what there is
@@ -34,6 +34,18 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
 	@$(TARGET)/release/with-servers --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
+
+free-threaded: setup-build ## build the module that a free-threaded Python needs: make free-threaded PYTHON=python3.14t
+	@tools/free-threaded-module.sh $(PROFILE) $(PYTHON)
+
+free-threaded-python: ## build a free-threaded Python from Debian's source into target/tools (six minutes)
+	@tools/free-threaded-python.sh
+
+test-free-threaded: PYTHON = target/tools/free-threaded-python/bin/python3
+test-free-threaded: free-threaded-python ## the runtime's tests on it
+	@cargo build --locked --package dunnage-python
+	@tools/free-threaded-module.sh debug $(PYTHON)
+	@DUNNAGE_TEST_FREE_THREADED_PYTHON=$(abspath $(PYTHON)) cargo test --package dunnage-python --locked -- free_threaded global_lock --nocapture
 
 images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
 	@tools/setup.sh images

@@ -10,6 +10,7 @@ main() {
   local profile="${1:?usage: tools/free-threaded-module.sh release|debug PYTHON}" python version suffix
   local options=(--locked --package dunnage-python --lib)
   python="$(command -v "${2:?usage: tools/free-threaded-module.sh release|debug PYTHON}")" || fail "there is no \`$2\`"
+  [[ $python == /* ]] || python="$PWD/$python" # cargo runs it in other folders
   read -r version suffix < <(describe "$python") || fail "\`$2\` is no free-threaded Python; name one: make free-threaded PYTHON=python3.14t"
   case "$version" in
     3.13)
@@ -21,7 +22,9 @@ main() {
   esac
   [[ $profile == debug ]] || options+=(--release)
   PYO3_PYTHON="$python" CARGO_TARGET_DIR="$TARGET/free-threaded" cargo build "${options[@]}"
-  install_as "$TARGET/$profile/libdunnage_python$suffix" "$TARGET/free-threaded/$profile/libdunnage_python.so"
+  local built="$TARGET/free-threaded/$profile/libdunnage_python.so"
+  load "$python" "$built" || fail "\`$2\` cannot load what was built for it"
+  install_as "$TARGET/$profile/libdunnage_python$suffix" "$built"
 }
 
 # The version of a free-threaded Python, and how the names of modules end that it loads: of those for any version, if it knows them.
@@ -34,6 +37,18 @@ if "t" not in sys.abiflags:
     sys.exit(1)
 stable = [suffix for suffix in EXTENSION_SUFFIXES if suffix.startswith(".abi3t")]
 print("%d.%d" % sys.version_info[:2], (stable or EXTENSION_SUFFIXES)[0])
+PYTHON
+}
+
+# Where pyo3 cannot run a Python it builds for others, and only warns.
+load() {
+  "$1" - "$2" <<'PYTHON'
+import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+
+loader = ExtensionFileLoader("_dunnage", sys.argv[1])
+loader.exec_module(loader.create_module(ModuleSpec("_dunnage", loader, origin=sys.argv[1])))
+sys.exit(getattr(sys, "_is_gil_enabled", lambda: False)())
 PYTHON
 }
 
