@@ -27,7 +27,7 @@ main() {
   install_as "$TARGET/$profile/libdunnage_python$suffix" "$built"
 }
 
-# The version of a free-threaded Python, and how the names of modules end that it loads: of those for any version, if it knows them.
+# The version of a free-threaded Python, and how the names of modules end that it loads: of those for any version, where it knows of such.
 describe() {
   "$1" - <<'PYTHON'
 import sys
@@ -35,8 +35,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 
 if "t" not in sys.abiflags:
     sys.exit(1)
-stable = [suffix for suffix in EXTENSION_SUFFIXES if suffix.startswith(".abi3t")]
-print("%d.%d" % sys.version_info[:2], (stable or EXTENSION_SUFFIXES)[0])
+suffix = ".abi3t.so" if ".abi3t.so" in EXTENSION_SUFFIXES else EXTENSION_SUFFIXES[0]
+print("%d.%d" % sys.version_info[:2], suffix)
 PYTHON
 }
 
