@@ -185,6 +185,7 @@ class Threads(unittest.TestCase):
         """
         with Worker(script).load() as worker:
             self.assertEqual(worker.output(), ("i64", [int(not FREE_THREADED)]))
+            self.assertEqual("free-threaded" in worker.hello["language"], FREE_THREADED)
         self.assertNotIn("GIL", worker.stderr)
 
     def test_numpy_brings_no_global_lock_back(self) -> None:
