@@ -11,6 +11,10 @@ SOAK_MINUTES ?= 10
 # Which programs `make images` and `make stack` put into images: `release`, or `debug`, which are far larger but there already after `make test`.
 PROFILE ?= release
 CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
+# What `make free-threaded-python` builds, and a free-threaded Python to test on, if there is one.
+FREE_THREADED_BUILT := target/tools/free-threaded-python/bin/python3
+FREE_THREADED = $(abspath $(or $(DUNNAGE_TEST_FREE_THREADED_PYTHON),$(firstword $(foreach name,python3.15t python3.14t python3.13t, \
+	$(shell command -v $(name)))),$(wildcard $(FREE_THREADED_BUILT))))
 # Beside an S3 server.
 GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
@@ -19,7 +23,7 @@ GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-
 	setup-build setup-test
 
 help: ## say what there is
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=22
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=28
 
 build: setup-build ## build target/release/dunnage and the runtimes beside it
 	@echo "build: cargo build --release"
@@ -41,11 +45,12 @@ free-threaded: setup-build ## build the module that a free-threaded Python needs
 free-threaded-python: ## build a free-threaded Python from Debian's source into target/tools (six minutes)
 	@tools/free-threaded-python.sh
 
-test-free-threaded: PYTHON = target/tools/free-threaded-python/bin/python3
-test-free-threaded: free-threaded-python ## the runtime's tests on it
+test-free-threaded: FREE_THREADED := $(or $(FREE_THREADED),$(abspath $(FREE_THREADED_BUILT)))
+test-free-threaded: setup-build $(if $(FREE_THREADED),,free-threaded-python) ## the Python runtime's tests on such a Python, which is built if there is none
 	@cargo build --locked --package dunnage-python
-	@tools/free-threaded-module.sh debug $(PYTHON)
-	@DUNNAGE_TEST_FREE_THREADED_PYTHON=$(abspath $(PYTHON)) cargo test --package dunnage-python --locked -- free_threaded global_lock --nocapture
+	@tools/free-threaded-module.sh debug $(FREE_THREADED)
+	@DUNNAGE_TEST_FREE_THREADED_PYTHON=$(FREE_THREADED) \
+		cargo test --package dunnage-python --locked -- free_threaded global_lock --nocapture
 
 images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
 	@tools/setup.sh images
@@ -104,7 +109,8 @@ bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 test: lint ## all checks and tests, as CI runs them
 	@echo "test: every crate"
 	@cargo build --workspace --locked
-	@cargo test --workspace --locked
+	@$(if $(FREE_THREADED),tools/free-threaded-module.sh debug $(FREE_THREADED))
+	@DUNNAGE_TEST_FREE_THREADED_PYTHON=$(FREE_THREADED) cargo test --workspace --locked
 	@echo "test: the Python package"
 	@DUNNAGE_TEST_COMMAND=$(abspath $(TARGET))/debug/dunnage-python PYTHONPATH=runtimes/python \
 		$(PYTHON) -m unittest discover -s runtimes/python/tests

@@ -33,7 +33,7 @@ pub(crate) fn python() -> String {
 /// A free-threaded Python that can be tested on, and the launcher for it: with the modules that lie beside it, where `make
 /// free-threaded` puts such a Python's own. `None`, which is said, where there is no such Python or no module for it.
 pub(crate) fn free_threaded() -> Option<(PathBuf, Vec<String>)> {
-    let named = env::var_os(FREE_THREADED).map(PathBuf::from);
+    let named = env::var_os(FREE_THREADED).filter(|name| !name.is_empty()).map(PathBuf::from);
     let Some(python) = named.clone().or_else(find_free_threaded) else {
         eprintln!("skipped: there is no free-threaded Python; `make test-free-threaded` makes one");
         return None;
