@@ -1,11 +1,13 @@
 //! More than one request on a connection, and connections that end in the middle.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dunnage_testing::census::eventually;
 use dunnage_testing::language::{Language, in_both_languages};
 use dunnage_testing::raw::Raw;
-use dunnage_testing::service::vector;
+use dunnage_testing::service::{signal, vector};
 use dunnage_testing::setup::Setup;
 use serde_json::json;
 
@@ -15,6 +17,7 @@ in_both_languages!(
     requests_sent_ahead_are_answered_in_their_order,
     what_follows_a_refused_request_is_its_own_request_or_none,
     connections_that_end_in_the_middle_leave_nothing_behind,
+    clients_of_kept_connections_are_told_of_the_end_and_lose_no_request,
 );
 
 fn post(path: &str, body: &str) -> String {
@@ -103,4 +106,35 @@ fn connections_that_end_in_the_middle_leave_nothing_behind(language: Language) {
     eventually("every connection is gone", PATIENCE, || (service.metric("dunnage_http_connections", "") == 1.0).then_some(()));
     assert_eq!(std::fs::read_dir(setup.data("uploads")).unwrap().count(), 0);
     assert_eq!(service.get("/jobs").expect(200)["jobs"], json!([]));
+}
+
+fn clients_of_kept_connections_are_told_of_the_end_and_lose_no_request(language: Language) {
+    let setup = Setup::new(language, "calls");
+    let service = setup.start();
+    let request = post("/output", &setup.body(json!({})).to_string());
+    let answered = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut raw = Raw::connect(&service);
+                    loop {
+                        raw.send(&request).unwrap();
+                        let answer = raw.answer();
+                        assert_eq!(answer.status, 200);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        if answer.header("connection") == Some("close") {
+                            return raw.answers(PATIENCE).len();
+                        }
+                    }
+                })
+            })
+            .collect();
+        eventually("requests are answered", PATIENCE, || (answered.load(Ordering::Relaxed) > 100).then_some(()));
+        signal(service.pid(), "TERM");
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 0, "nothing follows the last answer");
+        }
+    });
+    assert_eq!(service.await_end().0.code(), Some(0));
 }

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
@@ -29,9 +31,16 @@ pub(crate) struct Exchange {
     /// Whether the newest request is to be the last.
     is_last: Cell<bool>,
     is_over: Cell<bool>,
+    /// Whether every answer is the last of its connection from now on.
+    is_closing: Arc<AtomicBool>,
 }
 
 impl Exchange {
+    /// For a connection on which requests may follow each other until `is_closing`.
+    pub(super) fn until(is_closing: Arc<AtomicBool>) -> Self {
+        Self { is_closing, ..Self::default() }
+    }
+
     /// For a connection that may ask how the server is, once.
     pub(super) fn for_probes() -> Self {
         Self { for_probes: true, ..Self::default() }
@@ -97,7 +106,17 @@ impl Turn {
     /// Whether no request may follow. What nobody has read of a body would have to be read first, however long it goes on; and it could
     /// be taken for a request.
     fn ends_connection(&self) -> bool {
-        self.exchange.is_last.get() || self.exchange.is_body_unread.get()
+        let Exchange { is_last, is_body_unread, .. } = &*self.exchange;
+        is_last.get() || is_body_unread.get()
+    }
+
+    /// Whether the answer that is now there is to be the last. What has been said of it is not taken back: the flag may be set while it is
+    /// being sent.
+    fn is_to_be_last(&self) -> bool {
+        if self.exchange.is_closing.load(Ordering::Relaxed) {
+            self.exchange.end();
+        }
+        self.ends_connection()
     }
 }
 
@@ -179,7 +198,7 @@ impl<F: Future<Output = Result<ServiceResponse<BoxBody>, Error>>> Future for Ans
 }
 
 fn counted(mut response: Response<BoxBody>, turn: Option<Turn>) -> Response<Counted> {
-    if turn.as_ref().is_some_and(Turn::ends_connection) {
+    if turn.as_ref().is_some_and(Turn::is_to_be_last) {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response.map_body(|_, body| Counted { body, _turn: turn })

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_http::HttpServiceBuilder;
@@ -38,22 +39,31 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Front<H> {
     app: Arc<App>,
     tls: Option<TlsAcceptor>,
-    ending: watch::Receiver<bool>,
+    end: End,
     http: Rc<H>,
+}
+
+/// What a thread is told of the end of the server.
+#[derive(Clone)]
+pub(super) struct End {
+    /// Every answer is the last of its connection.
+    pub(super) is_closing: Arc<AtomicBool>,
+    /// Connections are closed where nothing is being answered.
+    pub(super) has_begun: watch::Receiver<bool>,
 }
 
 /// Sets up the routes of one thread, and what stands before them.
 pub(super) async fn open(
     app: web::Data<App>,
     tls: Option<TlsAcceptor>,
-    ending: watch::Receiver<bool>,
+    end: End,
 ) -> Result<Front<impl Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError>>, ()> {
     let routes =
         HttpApp::new().app_data(app.clone()).wrap(actix_web::middleware::from_fn(middleware::around)).configure(routes::configure);
     let routes = routes.into_factory().new_service(AppConfig::default()).await?;
     let requests = Rc::new(Exchanges::new(routes));
     let expectation = Rc::new(Expectation::new(Rc::clone(&requests)));
-    let signal = ending.clone();
+    let signal = end.has_begun.clone();
     let http = HttpServiceBuilder::default()
         .keep_alive(app.config.http.connections.keep_alive)
         // The connection sees to that, and not for its first request alone.
@@ -69,7 +79,7 @@ pub(super) async fn open(
         .h1(fn_factory(move || ready(Ok::<_, Infallible>(Rc::clone(&requests)))))
         .new_service(())
         .await?;
-    Ok(Front { app: app.into_inner(), tls, ending, http: Rc::new(http) })
+    Ok(Front { app: app.into_inner(), tls, end, http: Rc::new(http) })
 }
 
 impl<H> Front<H>
@@ -90,7 +100,7 @@ where
     async fn open(&self, stream: TcpStream) -> Option<Connection> {
         let (app, opened) = (Arc::clone(&self.app), Instant::now());
         let (exchange, place) = match app.admission.admit() {
-            Admitted::Fully(place) => (Exchange::default(), place),
+            Admitted::Fully(place) => (Exchange::until(Arc::clone(&self.end.is_closing)), place),
             Admitted::ForProbes(place) => (Exchange::for_probes(), place),
             Admitted::Refused(place) if self.tls.is_none() => {
                 refuse(app, stream, place).await;
@@ -103,7 +113,7 @@ where
         };
         let transport = tokio::select! {
             transport = handshake(stream, self.tls.clone(), &app) => transport,
-            () = begun(self.ending.clone()) => return None,
+            () = begun(self.end.has_begun.clone()) => return None,
         };
         if transport.is_err() {
             app.metrics.traffic().cut(Cut::Handshake);
@@ -117,9 +127,9 @@ where
 }
 
 /// Ends when the end of the server has begun.
-async fn begun(mut ending: watch::Receiver<bool>) {
+async fn begun(mut has_begun: watch::Receiver<bool>) {
     // Who tells it outlives all connections.
-    if ending.wait_for(|ending| *ending).await.is_err() {
+    if has_begun.wait_for(|has_begun| *has_begun).await.is_err() {
         pending::<()>().await;
     }
 }

@@ -15,7 +15,11 @@ use super::tls;
 use crate::StoreError;
 
 /// One script for each schema version, from 1. A script that has been released never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_output_uri.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_output_uri.sql"),
+    include_str!("migrations/0003_functions.sql"),
+];
 /// The oldest server that is known to do, times ten thousand as it tells it itself.
 const OLDEST_SERVER: i32 = 120_000;
 /// How long one try to connect may take, log-in and all.

@@ -15,88 +15,15 @@ use crate::postgres::batch::Batch;
 use crate::postgres::rows::{Unreadable, corrupt, get, limit as sql_limit, seconds};
 use crate::{ClaimedJob, Finish, Lease, StoreError, Terms};
 
-/// The jobs that are due, as `candidate`.
-///
-/// Because the order of `seq` is the order of commits within a key (see [`super::enqueue::INSERT`]), an unfinished job of the same
-/// key with a higher `seq` can never be running.
-macro_rules! all_due {
-    () => {
-        "FROM job AS candidate
-        WHERE candidate.service = $1 AND candidate.state = 'queued' AND candidate.run_at <= now()
-          AND candidate.kind IN ('train', 'input')
-          AND (candidate.key IS NULL OR NOT EXISTS (
-              SELECT 1 FROM job AS earlier
-              WHERE earlier.service = $1 AND earlier.key = candidate.key AND earlier.finished_at IS NULL
-                AND earlier.seq < candidate.seq))"
-    };
-}
-pub(super) use all_due;
+/// Jobs that are due and become running ones; the last parameter says which may be claimed ahead, as [`Wish::ahead_of_idle`].
+pub(in crate::postgres) const CLAIM: &str = "SELECT (claimed).*, active FROM claim_jobs($1, $2, $3, $4, $5, $6)";
 
-/// Those of them that are next, in their order; the second parameter is how many at most.
-macro_rules! due {
-    () => {
-        concat!(
-            all_due!(),
-            "
-        ORDER BY candidate.run_at, candidate.seq
-        LIMIT $2"
-        )
-    };
-}
-
-/// Whether a job may be claimed ahead, as a condition on `candidate`.
-macro_rules! can_wait {
-    () => {
-        "(candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1)"
-    };
-}
-pub(super) use can_wait;
-
-/// How a job becomes one that runs. The active version is read along: one snapshot shows both it and the jobs.
-macro_rules! begin {
-    ($chosen:literal) => {
-        concat!(
-            "
-    UPDATE job
-    SET state = 'running', attempt = attempt + 1, lease = lease + 1, replica = $3, lease_expires_at = now() + make_interval(secs => $4),
-        deadline_at = now() + make_interval(secs => $5), started_at = now(), progress = NULL
-    FROM ",
-            $chosen,
-            "
-    RETURNING job.*, (SELECT number FROM version WHERE service = $1 AND active) AS active"
-        )
-    };
-}
-
-/// The rows are chosen before they are changed: as a plain sub-select the choice could be made again for each row, and more rows than
-/// the limit be changed.
-pub(in crate::postgres) const CLAIM: &str = concat!(
-    "
-    WITH due AS MATERIALIZED (
-        SELECT candidate.seq ",
-    due!(),
-    "
-        FOR NO KEY UPDATE SKIP LOCKED)",
-    begin!("due WHERE job.seq = due.seq")
-);
-
-/// The same as far as jobs may be claimed ahead; the first may be any if the worker is idle, and then it is the only one.
-pub(in crate::postgres) const CLAIM_AHEAD: &str = concat!(
-    "
-    WITH due AS MATERIALIZED (
-        SELECT candidate.seq, candidate.run_at, ",
-    can_wait!(),
-    " AS can_wait ",
-    due!(),
-    "
-        FOR NO KEY UPDATE SKIP LOCKED),
-    chosen AS (
-        SELECT seq, row_number() OVER queue AS place, bool_and(can_wait) OVER queue AS can_wait
-        FROM due WINDOW queue AS (ORDER BY run_at, seq))",
-    begin!("chosen WHERE job.seq = chosen.seq AND (chosen.can_wait OR chosen.place = 1 AND $6)")
-);
-
-pub(in crate::postgres) const WAITING: &str = concat!("SELECT candidate.* ", due!());
+/// The jobs that are due, in their order.
+pub(in crate::postgres) const WAITING: &str = "
+    SELECT job.* FROM due_job JOIN job USING (seq)
+    WHERE due_job.service = $1
+    ORDER BY due_job.run_at, due_job.seq
+    LIMIT $2";
 
 /// A wish for jobs.
 #[derive(Clone, Copy)]
@@ -150,20 +77,15 @@ impl Claim {
         }
         let (lease, attempt) = (seconds(first.terms.lease), seconds(first.terms.limit));
         let replica = first.replica.as_uuid();
-        let mut parameters = vec![
+        let parameters = [
             self.0.service(),
             (&limit as _, Type::INT8),
             (&replica, Type::UUID),
             (&lease, Type::FLOAT8),
             (&attempt, Type::FLOAT8),
+            (&first.ahead_of_idle, Type::BOOL),
         ];
-        let mut rows = match &first.ahead_of_idle {
-            None => self.0.once(CLAIM, &parameters).await?,
-            Some(is_idle) => {
-                parameters.push((is_idle, Type::BOOL));
-                self.0.once(CLAIM_AHEAD, &parameters).await?
-            }
-        };
+        let mut rows = self.0.once(CLAIM, &parameters).await?;
         rows.sort_by_cached_key(|row| (row.get::<_, SystemTime>("run_at"), row.get::<_, i64>("seq")));
         let mut claimed = Vec::with_capacity(rows.len());
         for row in &rows {

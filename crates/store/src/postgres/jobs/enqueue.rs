@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::claim::{active, all_due, can_wait};
+use super::claim::active;
 use super::row;
 use crate::jobs::PASSED_BY;
 use crate::postgres::Scope;
@@ -17,51 +17,11 @@ use crate::postgres::hints::Event;
 use crate::postgres::rows::{Unreadable, corrupt, get, get_time, json, optional_json, seconds};
 use crate::{Committed, Enqueued, NewJob, StoreError, Terms};
 
-/// A claim takes the job of a key that has the lowest `seq`, so within a key the order of `seq` must be the order of commits: were
-/// a job with a lower one committed later, it could meet a later job of its key already running. So whoever commits a job with a
-/// key holds a lock on that key from before the rows draw their `seq` (they are joined to the locks) until the commit.
-///
-/// Idempotency keys are locked as well: two statements that waited for each other's rows in different orders would block each
-/// other. All locks are taken in the order of their numbers, by everybody.
-///
-/// A job that comes with a replica is handed out to it, unless the queue is in its way; see [`Jobs::enqueue_claimed`].
+/// New jobs, of which those that come with a replica are handed out to it if they may be; see [`Jobs::enqueue_claimed`].
 ///
 /// [`Jobs::enqueue_claimed`]: crate::Jobs::enqueue_claimed
-pub(in crate::postgres) const INSERT: &str = concat!(
-    "
-    WITH queue AS MATERIALIZED (
-        SELECT NOT EXISTS (SELECT 1 ",
-    all_due!(),
-    " AND (NOT ",
-    can_wait!(),
-    " OR candidate.run_at < now() - make_interval(secs => $15))) AS lets_pass),
-    wanted AS (
-        SELECT *, replica IS NOT NULL AND (SELECT lets_pass FROM queue) AS is_claimed
-        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::int8[], $10::text[],
-                    $11::text[], $12::uuid[], $13::float8[], $14::float8[])
-            WITH ORDINALITY
-            AS wanted (id, kind, files, params, key, idempotency_key, digest, max_attempts, callback, output_uri,
-                       replica, lease_secs, limit_secs, position)),
-    locked AS MATERIALIZED (
-        SELECT count(pg_advisory_xact_lock(lock)) FROM (
-            SELECT DISTINCT hashtextextended(name, 0) AS lock FROM (
-                SELECT 'dunnage key ' || $1 || ' ' || key FROM wanted WHERE key IS NOT NULL
-                UNION ALL
-                SELECT 'dunnage request ' || $1 || ' ' || idempotency_key FROM wanted WHERE idempotency_key IS NOT NULL) AS names (name)
-            ORDER BY lock) AS sorted)
-    INSERT INTO job (service, id, kind, state, files, params, key, idempotency_key, digest, max_attempts, callback, callback_state,
-                     output_uri, run_at, created_at, attempt, lease, replica, lease_expires_at, deadline_at, started_at)
-    SELECT $1, id, kind, CASE WHEN is_claimed THEN 'running' ELSE 'queued' END, files, params, key, idempotency_key, digest, max_attempts,
-           callback, CASE WHEN callback IS NOT NULL THEN 'pending' END, output_uri, now(), now(),
-           is_claimed::int, is_claimed::int, CASE WHEN is_claimed THEN replica END,
-           CASE WHEN is_claimed THEN now() + make_interval(secs => lease_secs) END,
-           CASE WHEN is_claimed THEN now() + make_interval(secs => limit_secs) END, CASE WHEN is_claimed THEN now() END
-    FROM wanted, locked
-    ORDER BY position
-    ON CONFLICT DO NOTHING
-    RETURNING id, state = 'running' AS is_claimed, created_at,
-              (SELECT number FROM version WHERE service = $1 AND active) AS active"
-);
+pub(in crate::postgres) const INSERT: &str =
+    "SELECT * FROM enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 pub(in crate::postgres) const FIND: &str = "
     SELECT id, idempotency_key, digest FROM job WHERE service = $1 AND idempotency_key = ANY ($2)

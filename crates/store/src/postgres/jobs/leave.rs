@@ -17,35 +17,8 @@ use crate::postgres::hints::Event;
 use crate::postgres::rows::{Unreadable, corrupt, get, optional_json, seconds};
 use crate::{Finish, Lease, StoreError};
 
-/// A cancellation that was asked for comes before another attempt, and before the queue. A job that is released
-/// without a wait keeps its place in the queue, which is before those that came later.
-pub(in crate::postgres) const LEAVE: &str = "
-    WITH held AS MATERIALIZED (
-        SELECT job.seq, leaving.way, leaving.result, leaving.error, leaving.wait,
-               CASE WHEN leaving.way IN ('done', 'error', 'cancelled') THEN leaving.way
-                    WHEN job.cancel_requested THEN 'cancelled'
-                    WHEN leaving.way = 'release' OR job.attempt < job.max_attempts THEN 'queued'
-                    ELSE 'error' END AS next
-        FROM unnest($2::uuid[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::float8[])
-            AS leaving (id, lease, way, result, error, wait)
-        JOIN job ON job.service = $1 AND job.id = leaving.id AND job.state = 'running' AND job.lease = leaving.lease
-        ORDER BY job.seq
-        FOR NO KEY UPDATE OF job)
-    UPDATE job
-    SET state = held.next,
-        settled_lease = job.lease,
-        lease_expires_at = NULL,
-        attempt = CASE WHEN held.way = 'release' AND held.next = 'queued' THEN job.attempt - 1 ELSE job.attempt END,
-        started_at = CASE WHEN held.way = 'release' AND held.next = 'queued' THEN NULL ELSE job.started_at END,
-        run_at = CASE WHEN held.wait > 0 AND held.next = 'queued' THEN now() + make_interval(secs => held.wait) ELSE job.run_at END,
-        result = CASE WHEN held.next = 'done' THEN held.result END,
-        error = CASE WHEN held.next = 'error' OR held.way = 'retry' AND held.next = 'queued' THEN held.error
-                     WHEN held.next = 'queued' THEN job.error END,
-        finished_at = CASE WHEN held.next <> 'queued' THEN now() END,
-        callback_due = CASE WHEN held.next <> 'queued' AND job.callback IS NOT NULL THEN now() END
-    FROM held
-    WHERE job.seq = held.seq
-    RETURNING job.id, job.callback_due IS NOT NULL AS has_callback_due, job.state = 'queued' OR job.key IS NOT NULL AS frees_work";
+/// Holders leave their attempts, each if it still holds it.
+pub(in crate::postgres) const LEAVE: &str = "SELECT * FROM leave_jobs($1, $2, $3, $4, $5, $6, $7)";
 
 const SETTLED: &str = "SELECT 1 FROM job WHERE service = $1 AND id = $2 AND settled_lease = $3";
 

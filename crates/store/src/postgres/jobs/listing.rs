@@ -37,12 +37,24 @@ pub(super) async fn jobs(scope: &Scope, filter: &JobFilter) -> Result<JobPage, S
     Ok(page(found, filter.limit as usize))
 }
 
-/// The conditions are left out, not made optional in SQL, so that each combination gets the plan it deserves.
+/// The conditions are left out, not made optional in SQL, so that each combination gets the plan it deserves. Jobs that have ended and
+/// jobs that have not have indexes of their own.
 pub(in crate::postgres) fn list(filter: &JobFilter) -> String {
     let columns = [("state", filter.state.is_some()), ("kind", filter.kind.is_some()), ("key", filter.key.is_some())];
     let wanted = columns.iter().filter(|(_, is_wanted)| *is_wanted);
     let conditions: String = (4..).zip(wanted).map(|(number, (column, _))| format!(" AND {column} = ${number}")).collect();
-    format!("SELECT * FROM job WHERE service = $1 AND seq < $2{conditions} ORDER BY seq DESC LIMIT $3")
+    let part =
+        |ended: &str| format!("SELECT * FROM job WHERE service = $1 AND seq < $2{conditions}{ended} ORDER BY seq DESC LIMIT $3");
+    match filter.state {
+        Some(state) if state.is_terminal() => part(" AND finished_at IS NOT NULL"),
+        None if filter.key.is_some() => {
+            let key = if filter.kind.is_some() { "$5" } else { "$4" };
+            let unended = part(&format!(" AND finished_at IS NULL AND service || ' ' || key = $1 || ' ' || {key}"));
+            let ended = part(" AND finished_at IS NOT NULL");
+            format!("SELECT * FROM (({ended}) UNION ALL ({unended})) AS job ORDER BY seq DESC LIMIT $3")
+        }
+        Some(_) | None => part(""),
+    }
 }
 
 fn numbered(row: &Row) -> Result<(i64, Job), StoreError> {
