@@ -11,15 +11,19 @@ SOAK_MINUTES ?= 10
 # Which programs `make images` and `make stack` put into images: `release`, or `debug`, which are far larger but there already after `make test`.
 PROFILE ?= release
 CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
+# What `make free-threaded-python` builds, and a free-threaded Python to test on, if there is one.
+FREE_THREADED_BUILT := target/tools/free-threaded-python/bin/python3
+FREE_THREADED = $(abspath $(or $(DUNNAGE_TEST_FREE_THREADED_PYTHON),$(firstword $(foreach name,python3.15t python3.14t python3.13t, \
+	$(shell command -v $(name)))),$(wildcard $(FREE_THREADED_BUILT))))
 # Beside an S3 server.
 GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-s3 images stack bench bench-micro bench-s3 scaling test guard guard-limits chaos fuzz mutants soak lint fmt clean \
+.PHONY: help build demo demo-s3 free-threaded free-threaded-python test-free-threaded images stack bench bench-micro bench-s3 scaling test guard guard-limits chaos fuzz mutants soak lint fmt clean \
 	setup-build setup-test
 
 help: ## say what there is
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=22
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /  make \1\t/p' Makefile | expand --tabs=28
 
 build: setup-build ## build target/release/dunnage and the runtimes beside it
 	@echo "build: cargo build --release"
@@ -34,6 +38,19 @@ demo-s3: build ## the same on two replicas that share PostgreSQL and a bucket
 	@echo "demo-s3: two replicas, PostgreSQL, garage (examples/keystroke/fleet.py)"
 	@$(TARGET)/release/with-servers --postgres --s3 garage -- \
 		python3 examples/keystroke/fleet.py --dunnage $(TARGET)/release/dunnage
+
+free-threaded: setup-build ## build the module that a free-threaded Python needs: make free-threaded PYTHON=python3.14t
+	@tools/free-threaded-module.sh $(PROFILE) $(PYTHON)
+
+free-threaded-python: ## build a free-threaded Python from Debian's source into target/tools (six minutes)
+	@tools/free-threaded-python.sh
+
+test-free-threaded: FREE_THREADED := $(or $(FREE_THREADED),$(abspath $(FREE_THREADED_BUILT)))
+test-free-threaded: setup-build $(if $(FREE_THREADED),,free-threaded-python) ## the Python runtime's tests on such a Python, which is built if there is none
+	@cargo build --locked --package dunnage-python
+	@tools/free-threaded-module.sh debug $(FREE_THREADED)
+	@DUNNAGE_TEST_FREE_THREADED_PYTHON=$(FREE_THREADED) \
+		cargo test --package dunnage-python --locked -- free_threaded global_lock --nocapture
 
 images: setup-build ## build the images for Docker, and try what users make of them; with Debian's engine where none answers
 	@tools/setup.sh images
@@ -92,7 +109,8 @@ bench-s3: build ## how fast a 1 GiB object arrives, beside public clients of S3
 test: lint ## all checks and tests, as CI runs them
 	@echo "test: every crate"
 	@cargo build --workspace --locked
-	@cargo test --workspace --locked
+	@$(if $(FREE_THREADED),tools/free-threaded-module.sh debug $(FREE_THREADED))
+	@DUNNAGE_TEST_FREE_THREADED_PYTHON=$(FREE_THREADED) cargo test --workspace --locked
 	@echo "test: the Python package"
 	@DUNNAGE_TEST_COMMAND=$(abspath $(TARGET))/debug/dunnage-python PYTHONPATH=runtimes/python \
 		$(PYTHON) -m unittest discover -s runtimes/python/tests

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
-# the demo with S3 (`tools/setup.sh s3`), for images (`tools/setup.sh images`) and the stack
+# the demo with S3 (`tools/setup.sh s3`), to build a free-threaded Python (`tools/setup.sh free-threaded`), for images (`tools/setup.sh images`) and the stack
 # of docker/compose.yaml (`tools/setup.sh stack`), to compare with other clients of S3
 # (`tools/setup.sh bench-s3`), to compare with other servers and job queues (`tools/setup.sh bench`), or to simulate fleets
 # (`tools/setup.sh scaling`).
@@ -13,12 +13,13 @@ main() {
     build) ready_to_build ;;
     test) ready_to_build; ready_to_test ;;
     s3) ready_to_build; ready_to_test; install_garage ;;
+    free-threaded) ready_to_build; ready_to_build_python ;;
     images) ready_to_build; ready_for_images ;;
     stack) ready_to_build; ready_for_images; DUNNAGE_GARAGE='' install_garage ;;
     bench-s3) ready_to_build; ready_to_compare_s3 ;;
     bench) ready_to_build; ready_to_compare ;;
     scaling) ready_to_simulate ;;
-    *) fail "usage: tools/setup.sh build|test|s3|images|stack|bench-s3|bench|scaling" ;;
+    *) fail "usage: tools/setup.sh build|test|s3|free-threaded|images|stack|bench-s3|bench|scaling" ;;
   esac
 }
 
@@ -40,6 +41,16 @@ ready_to_test() {
   need_rust_component rustfmt
   need_rust_component clippy
   make_venv
+}
+
+# What the standard library of Python is compiled with.
+ready_to_build_python() {
+  need_package debian-archive-keyring "has the keys that Debian's source packages are signed with"
+  need_package xz-utils "unpacks Python's source"
+  need_package libssl-dev "is what Python's ssl is compiled with, and pip needs that"
+  need_package zlib1g-dev "is what Python's zlib is compiled with, and pip needs that"
+  need_package libffi-dev "is what Python's ctypes is compiled with, which numpy imports"
+  install_missing
 }
 
 missing=()

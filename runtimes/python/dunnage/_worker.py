@@ -63,9 +63,10 @@ class Worker:
         answers = self._function("output_batch")(batch, context)
         if not hasattr(answers, "__len__") or not hasattr(answers, "__getitem__") or isinstance(answers, (str, bytes, dict)):
             raise Failure("bad_output", f"`output_batch` returned a {type(answers).__name__}; return a list of vectors")
-        if len(answers) != len(requests):
-            raise Failure("bad_output", f"`output_batch` returned {len(answers)} answers to {len(requests)} requests")
-        return list(answers)
+        copied = list(answers)  # before they are counted: a thread of the script may still add some
+        if len(copied) != len(requests):
+            raise Failure("bad_output", f"`output_batch` returned {len(copied)} answers to {len(requests)} requests")
+        return copied
 
     def run(
         self, name: str, host: Host, files: list[FileTuple], params: dict[str, Any], common: dict[str, Any]
@@ -141,7 +142,10 @@ def leave(code: int) -> None:
 
 
 class _LoggingHook:
-    """Adds our handler as soon as somebody imports `logging`, which is too slow to import for those who never do."""
+    """Adds our handler as soon as somebody imports `logging`, which is too slow to import for those who never do.
+
+    It stays in the list of finders: a thread that is looking through that would pass one over if it were taken out.
+    """
 
     def __init__(self, send: Callable[[str, str], None]) -> None:
         self._send = send
@@ -149,7 +153,6 @@ class _LoggingHook:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "logging":
             return None
-        sys.meta_path.remove(self)
         from importlib.machinery import PathFinder
 
         spec = PathFinder.find_spec(name)

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class MemoryHost:
-    """A server in memory. Hand it to a context (`Context(host=…)`) to look at what the script did, or to cancel the call."""
+    """A server in memory. Hand it to a context (`Context(host=…)`) to look at what the script did, or to cancel the call.
+
+    Threads may use it at once: as with a server, each operation is done as a whole.
+    """
 
     def __init__(self) -> None:
         self.cancelled = False
@@ -24,44 +29,51 @@ class MemoryHost:
         """Every `ctx.progress`: fraction, message and metrics."""
         self._state: dict[str, Encoded] = {}
         self._artifact: str | None = None
+        self._lock = Lock()
 
     def state_get(self, key: str) -> Encoded | None:
         return self._state.get(key)
 
     def state_set(self, key: str, value: Encoded) -> None:
-        self._state[key] = value
+        with self._lock:
+            self._state[key] = value
 
     def state_delete(self, key: str) -> bool:
-        return self._state.pop(key, None) is not None
+        with self._lock:
+            return self._state.pop(key, None) is not None
 
     def state_increment(self, key: str, by: int | float) -> int | float:
         from ._errors import StateError
 
-        kind, value, *_ = self._state.get(key, ("json", 0))
-        if kind != "json" or isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise StateError("not_a_number", f"`{key}` holds no number")
-        self._state[key] = ("json", value + by)
-        return value + by
+        with self._lock:
+            kind, value, *_ = self._state.get(key, ("json", 0))
+            if kind != "json" or isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise StateError("not_a_number", f"`{key}` holds no number")
+            self._state[key] = ("json", value + by)
+            return value + by
 
     def state_compare_and_set(self, key: str, old: Encoded | None, new: Encoded | None) -> bool:
-        if self._state.get(key) != old:
-            return False
-        if new is None:
-            self._state.pop(key, None)
-        else:
-            self._state[key] = new
-        return True
+        with self._lock:
+            if self._state.get(key) != old:
+                return False
+            if new is None:
+                self._state.pop(key, None)
+            else:
+                self._state[key] = new
+            return True
 
     def state_scan(self, prefix: str, after: str | None, limit: int) -> list[tuple[str, Encoded]]:
-        keys = (key for key in self._state if key.startswith(prefix) and (after is None or key.encode() > after.encode()))
-        return [(key, self._state[key]) for key in sorted(keys, key=str.encode)[:limit]]
+        with self._lock:
+            keys = [key for key in self._state if key.startswith(prefix) and (after is None or key.encode() > after.encode())]
+            return [(key, self._state[key]) for key in sorted(keys, key=str.encode)[:limit]]
 
     def new_artifact(self) -> str:
-        if self._artifact is None:
-            import tempfile
+        with self._lock:
+            if self._artifact is None:
+                import tempfile
 
-            self._artifact = tempfile.mkdtemp(prefix="artifact-")
-        return self._artifact
+                self._artifact = tempfile.mkdtemp(prefix="artifact-")
+            return self._artifact
 
     def progress(self, fraction: float | None, message: str | None, metrics: dict[str, Any]) -> None:
         self.reports.append((fraction, message, metrics))

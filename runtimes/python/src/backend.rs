@@ -1,4 +1,4 @@
-//! The [`Backend`] of Python: hands each call to `dunnage._worker`, with the interpreter's lock taken.
+//! The [`Backend`] of Python: hands each call to `dunnage._worker`, with the interpreter's lock taken, where there is one.
 
 use dunnage_protocol::{CallError, File, Functions, Load, MAX_PAYLOAD_BYTES, Output, Request, Run};
 use dunnage_runtime::{Answers, Backend, CallHost, Host, Identity};
@@ -33,13 +33,12 @@ impl PythonBackend {
         host::watch_forks(py)?;
         let log = Py::new(py, LogSink::new())?;
         module.call_method1("prepare", (&log,))?;
-        let version = py.version_info();
         Ok(Self {
             module: module.clone().unbind(),
             worker: module.call_method0("Worker")?.unbind(),
             answer: None,
             log,
-            language: format!("CPython {}.{}.{}", version.major, version.minor, version.patch),
+            language: language(py)?,
             functions: Functions::default(),
         })
     }
@@ -211,6 +210,14 @@ impl PythonBackend {
             }
         }
     }
+}
+
+/// Which Python this is.
+fn language(py: Python<'_>) -> PyResult<String> {
+    let version = py.version_info();
+    let flags: String = py.import("sys")?.getattr("abiflags")?.extract()?;
+    let kind = if flags.contains('t') { ", free-threaded" } else { "" };
+    Ok(format!("CPython {}.{}.{}{kind}", version.major, version.minor, version.patch))
 }
 
 type Text<'py> = Bound<'py, PyString>;

@@ -19,7 +19,10 @@ use pyo3::prelude::*;
 use backend::PythonBackend;
 
 /// The module. Not for scripts: they import `dunnage`.
-#[pymodule]
+///
+/// It needs no interpreter's lock: an interpreter without one must not get one because this is imported. What several threads of a
+/// script may reach at once is `host.rs`, which locks for itself, and the values they return, which `sys.rs` locks.
+#[pymodule(gil_used = false)]
 fn _dunnage(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serve, module)?)
 }

@@ -18,7 +18,8 @@ Usage: dunnage-python [--python INTERPRETER] [--module FILE]
 
   --python INTERPRETER  the Python to run: a path, a name to look up on PATH, or the folder of a virtual environment
                         (default: that of $VIRTUAL_ENV, else `python3` on PATH)
-  --module FILE         the extension module (default: libdunnage_python.so beside this program)
+  --module FILE         the extension module (default: libdunnage_python.so beside this program); a free-threaded
+                        Python takes its own, which lies beside that: libdunnage_python.cpython-314t-x86_64-linux-gnu.so
   --version             print the version
 ";
 
@@ -70,7 +71,8 @@ fn start(arguments: &Arguments) -> Result<(), String> {
     Err(format!("{interpreter} cannot be started: {error}"))
 }
 
-/// `libdunnage_python.so`, by the name that cargo gives it on this system.
+/// `libdunnage_python.so`, by the name that cargo gives it on this system. Whether the interpreter needs another one is found out by
+/// itself, in `bootstrap.py`.
 fn module_name() -> String {
     use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
     format!("{DLL_PREFIX}dunnage_python{DLL_SUFFIX}")

@@ -1,9 +1,7 @@
-//! The most important scenarios on every Python that is served: 3.10 to 3.13, where found on PATH or below pyenv's folder.
+//! The most important scenarios on every Python that is served: 3.10 to 3.13, where found on PATH or below pyenv's folder, and a
+//! free-threaded one.
 
 mod common;
-
-use std::env;
-use std::path::{Path, PathBuf};
 
 use dunnage_runtime::suite::{self, Subject};
 
@@ -27,40 +25,47 @@ fn python_3_13_is_served() {
     passes("python3.13");
 }
 
+#[test]
+fn a_free_threaded_python_is_served() {
+    if let Some((python, launcher)) = common::free_threaded() {
+        let subject = common::subject(launcher, python.to_str().expect("a path in UTF-8"));
+        for scenario in IMPORTANT.iter().chain(&REMAINING) {
+            scenario(&subject);
+        }
+    }
+}
+
 fn passes(name: &str) {
-    let Some(interpreter) = find(name) else {
+    let Some(interpreter) = common::find(name) else {
         eprintln!("skipped: there is no {name} on PATH or below pyenv's folder");
         return;
     };
-    let subject = common::subject(interpreter.to_str().expect("a path in UTF-8"));
+    let subject = common::subject(common::launcher(), interpreter.to_str().expect("a path in UTF-8"));
     let version = name.trim_start_matches("python");
     let language = suite::Driver::spawn(&subject).hello.language.clone();
     assert!(language.starts_with(&format!("CPython {version}.")), "{language} should be a {name}");
-    let scenarios: [fn(&Subject); 8] = [
-        suite::a_script_answers_vectors,
-        suite::a_script_in_the_first_wrappers_form_is_called_once_a_file,
-        suite::a_batch_is_answered_in_order,
-        suite::an_output_that_is_no_vector_is_refused,
-        suite::a_broken_script_says_where,
-        suite::progress_log_and_printed_lines_arrive_before_the_end,
-        suite::state_reaches_the_server,
-        suite::an_artifact_is_written_and_read_back,
-    ];
-    for scenario in scenarios {
+    for scenario in IMPORTANT {
         scenario(&subject);
     }
 }
 
-/// pyenv's shims are passed over: they are there for versions that are not chosen, too.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).filter(|folder| !folder.ends_with("shims"));
-    on_path.chain(pyenv_folders()).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
-}
+const IMPORTANT: [fn(&Subject); 8] = [
+    suite::a_script_answers_vectors,
+    suite::a_script_in_the_first_wrappers_form_is_called_once_a_file,
+    suite::a_batch_is_answered_in_order,
+    suite::an_output_that_is_no_vector_is_refused,
+    suite::a_broken_script_says_where,
+    suite::progress_log_and_printed_lines_arrive_before_the_end,
+    suite::state_reaches_the_server,
+    suite::an_artifact_is_written_and_read_back,
+];
 
-fn pyenv_folders() -> Vec<PathBuf> {
-    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv"));
-    let Some(root) = env::var_os("PYENV_ROOT").map(PathBuf::from).or(home) else { return Vec::new() };
-    let versions = std::fs::read_dir(root.join("versions")).into_iter().flatten();
-    versions.filter_map(|version| Some(version.ok()?.path().join("bin"))).collect()
-}
+/// Those that no ordinary Python does differently.
+const REMAINING: [fn(&Subject); 6] = [
+    suite::a_script_that_raises_fails_alone,
+    suite::a_missing_function_is_named,
+    suite::a_job_returns_what_the_script_returned,
+    suite::a_refusal_reaches_the_script,
+    suite::a_cancelled_job_is_told,
+    suite::the_worker_exits_when_the_server_is_gone,
+];

@@ -3,7 +3,7 @@
 mod common;
 
 fn subject() -> dunnage_runtime::suite::Subject {
-    common::subject(&common::python())
+    common::subject(common::launcher(), &common::python())
 }
 
 dunnage_runtime::backend_suite!(subject());

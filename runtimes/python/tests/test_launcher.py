@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import unittest
 from pathlib import Path
@@ -49,6 +51,19 @@ class Launcher(unittest.TestCase):
     def test_a_missing_module_is_named(self) -> None:
         self.assertIn("`/nowhere.so` is missing", run("--module", "/nowhere.so").stderr)
 
+    def test_a_missing_module_of_a_free_threaded_python_is_named_with_what_makes_it(self) -> None:
+        if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+            print("skipped: this Python is not free-threaded")
+            self.skipTest("this Python is not free-threaded")
+        with tempfile.TemporaryDirectory() as folder:
+            launcher = shutil.copy(command()[0], folder)
+            Path(folder, "libdunnage_python.so").touch()
+            refused = subprocess.run([launcher, "--python", sys.executable], capture_output=True, text=True, timeout=60)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn(f"no module for {sys.executable} (3.", refused.stderr)
+        self.assertIn(f"`{folder}/libdunnage_python.{sysconfig.get_config_var('SOABI')}.so`", refused.stderr)
+        self.assertIn(f"`make free-threaded PYTHON={sys.executable}`", refused.stderr)
+
     def test_started_by_hand_it_says_who_should_start_it(self) -> None:
         refused = run("--python", sys.executable)
         self.assertEqual(refused.returncode, 1)
@@ -68,7 +83,7 @@ class Launcher(unittest.TestCase):
             script = "import only_here, sys\ndef output(files): return [only_here.VALUE, sys.prefix != sys.base_prefix]"
             with Worker(script, python=folder).load() as worker:
                 self.assertEqual(worker.output(), ("i64", [3, 1]))
-                self.assertRegex(worker.hello["language"], r"^CPython 3\.\d+\.\d+$")
+                self.assertRegex(worker.hello["language"], r"^CPython 3\.\d+\.\d+(, free-threaded)?$")
 
     def test_modules_in_the_working_directory_do_not_get_into_the_way(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import unittest
 from pathlib import Path
 
@@ -145,6 +146,24 @@ class InMemory(unittest.TestCase):
         use = script["use"]
         assert callable(use)
         use(dunnage.Context())
+
+    def test_threads_lose_nothing_of_a_state_in_memory(self) -> None:
+        context = dunnage.Context()
+        folders = []
+
+        def work() -> None:
+            folders.append(context.new_artifact())
+            for _ in range(2_000):
+                context.state.increment("n")
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(context.state["n"], 16_000)
+        self.assertEqual(len(set(folders)), 1)
+        folders[0].rmdir()
 
     def test_a_test_can_cancel_and_read_what_was_reported(self) -> None:
         host = MemoryHost()

@@ -10,7 +10,7 @@ use dunnage_testing::language::Language;
 use dunnage_testing::mutant::{Change, breed};
 use dunnage_testing::setup::built_dunnage;
 
-use crate::faults::Fault;
+use crate::faults::{END, Fault};
 use crate::ground::Ground;
 use crate::plan::Plan;
 use crate::run::{sabotaged_run, setup};
@@ -123,6 +123,13 @@ const ON_POSTGRES: [Mutation; 7] = [
         sabotage: "DROP INDEX job_by_idempotency_key",
     },
 ];
+
+/// Or the faults that wait for it would do nothing, and nobody would know.
+#[test]
+fn the_statement_by_which_attempts_end_is_where_the_faults_look_for_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    assert!(breed(Change::Text { find: END, replace: "leave_noone" }, folder.path()).exists());
+}
 
 #[test]
 fn each_mutation_on_sqlite_is_noticed() {

@@ -29,9 +29,9 @@ pub struct Row {
     /// One of the five words.
     pub state: String,
     /// How many attempts have been charged.
-    pub attempt: u32,
+    pub attempt: i64,
     /// How many may be.
-    pub max_attempts: u32,
+    pub max_attempts: i64,
     /// The number of the newest lease.
     pub lease: u64,
     /// The newest lease whose holder ended the attempt itself.

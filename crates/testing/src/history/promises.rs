@@ -106,7 +106,7 @@ fn update(change: &Change) -> Option<(&Row, &Row)> {
 /// Attempts that were not charged, or are more than allowed. One that is handed back does not count.
 fn started_too_often(history: &History) -> Vec<String> {
     let mut found = Vec::new();
-    let mut starts: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut starts: BTreeMap<&str, i64> = BTreeMap::new();
     for change in &history.changes {
         let (before, Some(after)) = (change.before.as_ref(), &change.after) else { continue };
         let count = starts.entry(&after.job).or_default();
@@ -119,7 +119,7 @@ fn started_too_often(history: &History) -> Vec<String> {
                 ));
             }
         } else if before.is_some_and(|before| after.attempt + 1 == before.attempt) {
-            *count = count.saturating_sub(1);
+            *count = (*count - 1).max(0);
         }
     }
     found
