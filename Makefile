@@ -13,8 +13,7 @@ PROFILE ?= release
 CARGO_PROFILE := $(if $(filter release,$(PROFILE)),--release)
 # What `make free-threaded-python` builds, and a free-threaded Python to test on, if there is one.
 FREE_THREADED_BUILT := target/tools/free-threaded-python/bin/python3
-FREE_THREADED = $(abspath $(or $(DUNNAGE_TEST_FREE_THREADED_PYTHON),$(firstword $(foreach name,python3.15t python3.14t python3.13t, \
-	$(shell command -v $(name)))),$(wildcard $(FREE_THREADED_BUILT))))
+FREE_THREADED = $(shell tools/free-threaded-find.sh $(FREE_THREADED_BUILT))
 # Beside an S3 server.
 GUARD = $(TARGET)/release/with-servers --s3 memory -- $(TARGET)/release/dunnage-guard
 

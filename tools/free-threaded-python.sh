@@ -12,12 +12,13 @@ readonly KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 main() {
   local wanted=("$@")
   ((${#wanted[@]})) || wanted=(3.14 3.13)
-  [[ ! -x $FOLDER/bin/python3 ]] || return 0
+  [[ ! -e $FOLDER/is-complete ]] || return 0
   tools/setup.sh free-threaded
   rm -rf "$WORK" "$FOLDER"
   fetch_one_of "${wanted[@]}"
   build
   install_numpy
+  touch "$FOLDER/is-complete"
   rm -rf "$WORK"
 }
 

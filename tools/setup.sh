@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian machine with Rust and Python 3 ready to build (`tools/setup.sh build`), to test (`tools/setup.sh test`), for
-# the demo with S3 (`tools/setup.sh s3`), to build a free-threaded Python (`tools/setup.sh free-threaded`), for images (`tools/setup.sh images`) and the stack
-# of docker/compose.yaml (`tools/setup.sh stack`), to compare with other clients of S3
+# the demo with S3 (`tools/setup.sh s3`), to build a free-threaded Python (`tools/setup.sh free-threaded`), for images
+# (`tools/setup.sh images`) and the stack of docker/compose.yaml (`tools/setup.sh stack`), to compare with other clients of S3
 # (`tools/setup.sh bench-s3`), to compare with other servers and job queues (`tools/setup.sh bench`), or to simulate fleets
 # (`tools/setup.sh scaling`).
 # Installs only what is missing and says what and why, so a second run does nothing.

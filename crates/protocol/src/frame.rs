@@ -97,8 +97,8 @@ impl Place {
     }
 }
 
-/// Appends a frame to `buffer` but for its payload, which has to follow or to come in a descriptor. The header is written by `write` where it belongs, so that it
-/// is not copied.
+/// Appends a frame to `buffer` but for its payload, which has to follow or to come in a descriptor. The header is written by `write`
+/// where it belongs, so that it is not copied.
 ///
 /// # Errors
 ///

@@ -52,7 +52,7 @@ pub(crate) enum DescriptorError {
     NotSealed,
     #[error("a sealed file has {found} bytes instead of the {announced} announced")]
     Length { found: u64, announced: usize },
-    #[error("a sealed file holds less memory than it has bytes, or memory of another kind")]
+    #[error("a sealed file has bytes without memory, or memory of another kind")]
     Unbacked,
     #[error("a frame announces a descriptor that has not come with it")]
     Missing,

@@ -14,6 +14,8 @@ _MAX_MESSAGE = 64_000
 def install(send: Callable[[str, str], None]) -> None:
     """Has every logger's lines sent, from INFO on. A script changes that as usual: `logging.getLogger().setLevel(…)`."""
     root = logging.getLogger()
+    if any(isinstance(handler, _Handler) for handler in root.handlers):
+        return  # `logging` has been imported once more, and this module has the first one, whose loggers have their handler
     root.addHandler(_Handler(send))
     root.setLevel(logging.INFO)
 

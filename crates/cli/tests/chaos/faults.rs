@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(50);
 const BETWEEN: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_millis(700);
 
 /// Stands in the statement by which attempts end, and in no other.
-pub(crate) const END: &str = "leave_jobs(";
+pub(crate) const END: &str = "FROM leave_jobs(";
 
 /// Kinds of faults. Those of the network and of the database are for fleets on PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -128,7 +128,7 @@ const ON_POSTGRES: [Mutation; 7] = [
 #[test]
 fn the_statement_by_which_attempts_end_is_where_the_faults_look_for_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    assert!(breed(Change::Text { find: END, replace: "leave_noone" }, folder.path()).exists());
+    assert!(breed(Change::Text { find: END, replace: "FROM leave_noone" }, folder.path()).exists());
 }
 
 #[test]

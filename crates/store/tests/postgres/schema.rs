@@ -1,11 +1,14 @@
 //! The schema, when it is made and by whom.
 
-use dunnage_store::{PostgresStore, StoreError, migrate};
+use std::time::Duration;
+
+use dunnage_store::{Finish, Jobs, Lease, PostgresStore, StoreError, migrate};
 use dunnage_testing::postgres::Cluster;
+use dunnage_types::ReplicaId;
 use tokio::task::JoinSet;
 
 use crate::bench::{database, open, settings, sql};
-use crate::given::{client, until_blocked};
+use crate::given::{TERMS, client, enqueue, new_job, until_blocked};
 
 /// The lock servers take while they change the schema: "dunnage" in ASCII.
 const MIGRATION_LOCK: i64 = 0x64_75_6e_6e_61_67_65;
@@ -78,10 +81,20 @@ async fn a_database_of_a_later_version_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_change_the_schema_can_serve() {
     let url = database().await;
+    sql(&url, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC");
     migrate(&url).await.unwrap();
     let name = format!("reader_{}", url.rsplit('/').next().unwrap());
     sql(&url, &format!("CREATE ROLE {name} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}"));
-    open(&url.replacen("postgres@", &format!("{name}@"), 1)).await;
+    let store = open(&url.replacen("postgres@", &format!("{name}@"), 1)).await;
+    let waiting = enqueue(&store, new_job()).await;
+    assert_eq!(store.waiting(1).await.unwrap()[0].id, waiting);
+    let lease = claim(&store).await;
+    store.release(lease, Duration::ZERO).await.unwrap();
+    store.finish(claim(&store).await, Finish::Cancelled).await.unwrap();
+}
+
+async fn claim(store: &PostgresStore) -> Lease {
+    store.claim(ReplicaId::random(), 1, TERMS).await.unwrap()[0].lease
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dunnage_protocol::{CallId, Item, Outputs, VectorLayout};
 use dunnage_types::VectorType;
 use proptest::prelude::*;
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::*;
@@ -120,6 +120,10 @@ async fn a_file_that_could_change_or_end_under_our_hands_is_refused() {
     let hole = File::from(rustix::fs::memfd_create("hostile", MemfdFlags::ALLOW_SEALING).unwrap());
     hole.set_len(8192).unwrap();
     rustix::fs::fcntl_add_seals(&hole, SEALS).unwrap();
+    let elsewhere = File::from(rustix::fs::memfd_create("hostile", MemfdFlags::ALLOW_SEALING).unwrap());
+    elsewhere.set_len(8192).unwrap();
+    rustix::fs::fallocate(&elsewhere, FallocateFlags::KEEP_SIZE, 8192, 8192).unwrap();
+    rustix::fs::fcntl_add_seals(&elsewhere, SEALS).unwrap();
     let mut ordinary = tempfile::tempfile().unwrap();
     ordinary.write_all(&contents).unwrap();
     let cases = [
@@ -130,7 +134,8 @@ async fn a_file_that_could_change_or_end_under_our_hands_is_refused() {
         ("too short", file("hostile", &contents[..8191], SEALS), "has 8191 bytes instead of the 8192"),
         ("too long", file("hostile", &[1; 8193], SEALS), "has 8193 bytes instead of the 8192"),
         ("empty", file("hostile", &[], SEALS), "has 0 bytes instead of the 8192"),
-        ("a hole", hole.into(), "holds less memory than it has bytes"),
+        ("a hole", hole.into(), "has bytes without memory"),
+        ("a hole, with memory behind its end", elsewhere.into(), "has bytes without memory"),
         ("an ordinary file", ordinary.into(), "no file in memory"),
         ("a device", File::open("/dev/zero").unwrap().into(), "no file in memory"),
         ("a pipe", rustix::pipe::pipe().unwrap().0, "no file in memory"),

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use memmap2::MmapOptions;
-use rustix::fs::{FsWord, SealFlags};
+use rustix::fs::{FsWord, SealFlags, SeekFrom};
 
 use super::DescriptorError;
 
@@ -21,9 +21,6 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// Files of this system are memory, page by page; the number is that of tmpfs.
 const PLAIN_MEMORY: FsWord = 0x0102_1994;
 
-/// The unit in which a file's blocks are counted.
-const BLOCK_BYTES: u64 = 512;
-
 /// What a sealed file of this length holds, without a copy of it. The descriptor is not needed any longer then.
 pub(crate) fn map_sealed(descriptor: &OwnedFd, length: usize) -> Result<Bytes, DescriptorError> {
     // The seals come first: what is found behind them stays so. Whatever is no file in memory has none to tell of.
@@ -32,13 +29,13 @@ pub(crate) fn map_sealed(descriptor: &OwnedFd, length: usize) -> Result<Bytes, D
         return Err(DescriptorError::NotSealed);
     }
     let system = rustix::fs::fstatfs(descriptor).map_err(io::Error::from)?;
-    let file = rustix::fs::fstat(descriptor).map_err(io::Error::from)?;
-    let (size, blocks) = (u64::try_from(file.st_size).unwrap_or(0), u64::try_from(file.st_blocks).unwrap_or(0));
+    let size = u64::try_from(rustix::fs::fstat(descriptor).map_err(io::Error::from)?.st_size).unwrap_or(0);
     if size != length as u64 || length == 0 {
         return Err(DescriptorError::Length { found: size, announced: length });
     }
-    // Reading where nothing was written, or where memory comes in huge pages, takes memory, which may be refused by then.
-    if system.f_type != PLAIN_MEMORY || blocks.saturating_mul(BLOCK_BYTES) < size {
+    // Reading where nothing was written, or where memory comes in huge pages, takes memory, which may be refused by then. What is no hole
+    // stays none: to make one is to write.
+    if system.f_type != PLAIN_MEMORY || rustix::fs::seek(descriptor, SeekFrom::Hole(0)).map_err(io::Error::from)? != size {
         return Err(DescriptorError::Unbacked);
     }
     // SAFETY: the seals keep everybody from changing the file, from making it shorter, and from taking anything out of it, for as long as

@@ -18,11 +18,15 @@ use crate::{ClaimedJob, Finish, Lease, StoreError, Terms};
 /// Jobs that are due and become running ones; the last parameter says which may be claimed ahead, as [`Wish::ahead_of_idle`].
 pub(in crate::postgres) const CLAIM: &str = "SELECT (claimed).*, active FROM claim_jobs($1, $2, $3, $4, $5, $6)";
 
-/// The jobs that are due, in their order.
+/// The jobs that are due, as `claim_jobs` finds them, in their order.
 pub(in crate::postgres) const WAITING: &str = "
-    SELECT job.* FROM due_job JOIN job USING (seq)
-    WHERE due_job.service = $1
-    ORDER BY due_job.run_at, due_job.seq
+    SELECT candidate.* FROM job AS candidate
+    WHERE candidate.service = $1 AND candidate.state = 'queued' AND candidate.run_at <= now() AND candidate.kind IN ('train', 'input')
+      AND (candidate.key IS NULL OR NOT EXISTS (
+          SELECT 1 FROM job AS earlier
+          WHERE earlier.service || ' ' || earlier.key = $1 || ' ' || candidate.key AND earlier.key IS NOT NULL
+            AND earlier.finished_at IS NULL AND earlier.seq < candidate.seq))
+    ORDER BY candidate.run_at, candidate.seq
     LIMIT $2";
 
 /// A wish for jobs.

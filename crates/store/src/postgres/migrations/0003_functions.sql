@@ -10,7 +10,8 @@
 -- conditions out of that.
 --
 -- Servers of several versions may work on one database: a function whose parameters or columns change gets another name, and the old
--- one stays for as long as a server may call it.
+-- one stays for as long as a server may call it. Within them, a name that a column has is the column's, so no column may be called as a
+-- parameter is.
 
 -- The id comes first, so that the index does for a search by nothing else.
 DROP INDEX job_by_id;
@@ -25,18 +26,6 @@ CREATE INDEX job_ended_by_state ON job (service, state, seq) WHERE finished_at I
 DROP INDEX job_by_key;
 CREATE INDEX job_ended_by_key ON job (service, key, seq) WHERE key IS NOT NULL AND finished_at IS NOT NULL;
 
--- The jobs that are due, and whether each may be claimed ahead. Because the order of `seq` is the order of commits within a key, an
--- unfinished job of the same key with a higher `seq` can never be running.
-CREATE VIEW due_job AS
-    SELECT candidate.service, candidate.seq, candidate.run_at,
-           candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait
-    FROM job AS candidate
-    WHERE candidate.state = 'queued' AND candidate.run_at <= now() AND candidate.kind IN ('train', 'input')
-      AND (candidate.key IS NULL OR NOT EXISTS (
-          SELECT 1 FROM job AS earlier
-          WHERE earlier.service || ' ' || earlier.key = candidate.service || ' ' || candidate.key AND earlier.key IS NOT NULL
-            AND earlier.finished_at IS NULL AND earlier.seq < candidate.seq));
-
 -- Commits new jobs, and returns those that were not there before.
 --
 -- A claim takes the job of a key that has the lowest `seq`, so within a key the order of `seq` must be the order of commits: were a
@@ -46,8 +35,8 @@ CREATE VIEW due_job AS
 -- Idempotency keys are locked as well: two statements that waited for each other's rows in different orders would block each other.
 -- All locks are taken in the order of their numbers, by everybody.
 --
--- A job that comes with a replica is handed out to it, unless the queue is in its way: jobs that cannot wait, or have for
--- `passed_by` seconds.
+-- A job that comes with a replica is handed out to it, unless the queue is in its way: jobs that are due, as `claim_jobs` finds them, and
+-- cannot be claimed ahead, or have waited for `passed_by` seconds.
 CREATE FUNCTION enqueue_jobs(
     of_service text, ids uuid[], kinds text[], file_lists text[], param_lists text[], keys text[], idempotency_keys text[],
     digests bytea[], attempt_limits bigint[], callbacks text[], output_uris text[], replicas uuid[], leases float8[],
@@ -62,8 +51,15 @@ BEGIN
     RETURN QUERY
     WITH queue AS MATERIALIZED (
         SELECT NOT EXISTS (
-            SELECT 1 FROM due_job
-            WHERE service = of_service AND (NOT can_wait OR run_at < now() - make_interval(secs => passed_by))) AS lets_pass),
+            SELECT 1 FROM job AS candidate
+            WHERE candidate.service = of_service AND candidate.state = 'queued' AND candidate.run_at <= now()
+              AND candidate.kind IN ('train', 'input')
+              AND (candidate.key IS NULL OR NOT EXISTS (
+                  SELECT 1 FROM job AS earlier
+                  WHERE earlier.service || ' ' || earlier.key = of_service || ' ' || candidate.key AND earlier.key IS NOT NULL
+                    AND earlier.finished_at IS NULL AND earlier.seq < candidate.seq))
+              AND (NOT (candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1)
+                   OR candidate.run_at < now() - make_interval(secs => passed_by))) AS lets_pass),
     wanted AS (
         SELECT *, replica IS NOT NULL AND (SELECT lets_pass FROM queue) AS is_claimed
         FROM unnest(ids, kinds, file_lists, param_lists, keys, idempotency_keys, digests, attempt_limits, callbacks, output_uris,
@@ -93,9 +89,11 @@ BEGIN
 END
 $$;
 
--- Hands out jobs that are due, `most` of them. With `ahead_of_idle`, only as far as they may be claimed ahead of a worker; the first
--- may be any if the worker is idle, and then it is the only one. The active version comes along: one snapshot shows both it and the
--- jobs.
+-- Hands out jobs that are due, `most` of them. Because the order of `seq` is the order of commits within a key, an unfinished job of the
+-- same key with a higher `seq` can never be running.
+--
+-- With `ahead_of_idle`, only as far as they may be claimed ahead of a worker; the first may be any if the worker is idle, and then it is
+-- the only one. The active version comes along: one snapshot shows both it and the jobs.
 --
 -- The rows are chosen before they are changed: as a plain sub-select the choice could be made again for each row, and more rows than
 -- wanted be changed.
@@ -110,9 +108,16 @@ AS $$
 BEGIN
     RETURN QUERY
     WITH due AS MATERIALIZED (
-        SELECT seq, run_at, can_wait FROM due_job
-        WHERE service = of_service
-        ORDER BY run_at, seq
+        SELECT candidate.seq, candidate.run_at,
+               candidate.kind = 'input' AND candidate.lease = 0 AND candidate.max_attempts > 1 AS can_wait
+        FROM job AS candidate
+        WHERE candidate.service = of_service AND candidate.state = 'queued' AND candidate.run_at <= now()
+          AND candidate.kind IN ('train', 'input')
+          AND (candidate.key IS NULL OR NOT EXISTS (
+              SELECT 1 FROM job AS earlier
+              WHERE earlier.service || ' ' || earlier.key = of_service || ' ' || candidate.key AND earlier.key IS NOT NULL
+                AND earlier.finished_at IS NULL AND earlier.seq < candidate.seq))
+        ORDER BY candidate.run_at, candidate.seq
         LIMIT most
         FOR NO KEY UPDATE SKIP LOCKED),
     chosen AS (
@@ -128,8 +133,8 @@ BEGIN
 END
 $$;
 
--- Lets holders leave their attempts, each if it still holds it, all in the order of `seq`: `done`, `error`, `cancelled`, `retry` or `release`. Returns those that
--- did.
+-- Lets holders leave their attempts, each if it still holds it, all in the order of `seq`: `done`, `error`, `cancelled`, `retry` or
+-- `release`. Returns those that did.
 --
 -- A cancellation that was asked for comes before another attempt, and before the queue. A job that is released without a wait keeps
 -- its place in the queue, which is before those that came later.
@@ -173,3 +178,7 @@ BEGIN
     RETURNING job.id, job.callback_due IS NOT NULL, job.state = 'queued' OR job.key IS NOT NULL;
 END
 $$;
+
+-- Whoever may use the tables may call them, also where the owner of the database has it otherwise for functions: they do what their
+-- caller may do, and no more.
+GRANT EXECUTE ON FUNCTION enqueue_jobs, claim_jobs, leave_jobs TO PUBLIC;
