@@ -92,7 +92,8 @@ class Bench:
             "idle_statements_per_second": idle["transactions"] / idle["seconds"],
             "idle_cpu_ms_per_second": (idle["cpu_ms"] - empty["cpu_ms"]) / idle["seconds"],
             "notify_cpu_ms": (unheard["cpu_ms"] - empty["cpu_ms"]) / steps,
-            "listener_cpu_ms": (deaf["cpu_ms"] - idle["cpu_ms"] - unheard["cpu_ms"] + empty["cpu_ms"]) / steps,
+            # The difference of four spans may come out below nothing where it is less than they vary by.
+            "listener_cpu_ms": max(0.0, deaf["cpu_ms"] - idle["cpu_ms"] - unheard["cpu_ms"] + empty["cpu_ms"]) / steps,
             "claim_cpu_ms": (woken["cpu_ms"] - deaf["cpu_ms"]) / steps,
             "claims_per_hint": (woken["transactions"] - deaf["transactions"]) / steps,
             "single_job_cpu_ms": (single["cpu_ms"] - idle["cpu_ms"]) / steps,
