@@ -68,10 +68,11 @@ impl Shared {
     /// Whether a request that comes now may wait for a worker.
     pub(crate) fn admit(&self, deadline: Instant) -> Result<(), Refusal> {
         let now = Instant::now();
-        let (queued, workers) = (self.queue.len(), self.serving().ready().max(1));
+        let (queued, is_full) = self.queue.occupancy();
+        let workers = self.serving().ready().max(1);
         let forecast = self.pace.forecast(queued, workers, now);
         let time_left = deadline.saturating_duration_since(now);
-        let cause = if queued >= self.queue.capacity() {
+        let cause = if is_full {
             RefusalCause::QueueFull
         } else if is_too_late(forecast, queued, workers, time_left) {
             RefusalCause::Deadline

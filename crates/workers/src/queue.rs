@@ -25,6 +25,13 @@ struct Waiting<T> {
     idle: usize,
 }
 
+impl<T> Waiting<T> {
+    /// What an idle taker is about to take does not wait, and leaves `capacity` to what does.
+    fn is_full(&self, capacity: usize) -> bool {
+        self.items.len() >= capacity.saturating_add(self.idle)
+    }
+}
+
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
         let waiting = Mutex::new(Waiting { items: BTreeMap::new(), next: 0, idle: 0 });
@@ -35,7 +42,7 @@ impl<T> Queue<T> {
     pub(crate) fn push(&self, item: T) -> Result<u64, T> {
         let (number, is_for_idle) = {
             let mut waiting = self.lock();
-            if waiting.items.len() >= self.capacity {
+            if waiting.is_full(self.capacity) {
                 return Err(item);
             }
             let number = waiting.next;
@@ -142,9 +149,10 @@ impl<T> Queue<T> {
         self.lock().items.len()
     }
 
-    /// How many may wait.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+    /// How many items there are, and whether that is all that may be.
+    pub(crate) fn occupancy(&self) -> (usize, bool) {
+        let waiting = self.lock();
+        (waiting.items.len(), waiting.is_full(self.capacity))
     }
 
     fn take_oldest(&self, waiting: &mut Waiting<T>, fits: impl FnOnce(&T) -> bool) -> Option<(u64, T)> {
@@ -217,6 +225,17 @@ mod tests {
         assert_eq!(queue.push(2), Err(2));
         assert_eq!(queue.pop_if(|_| true), Some((0, 1)));
         assert!(queue.push(3).is_ok());
+    }
+
+    #[test]
+    fn idle_takers_leave_the_queue_to_what_waits() {
+        let queue = Queue::new(1);
+        let mut idle = Idle::new(&queue);
+        assert!(queue.push(1).is_ok() && !queue.occupancy().1, "the first is for the idle one");
+        assert!(queue.push(2).is_ok());
+        assert_eq!((queue.occupancy(), queue.push(3)), ((2, true), Err(3)));
+        assert_eq!(idle.take(|_| true), Some((0, 1)));
+        assert_eq!((queue.occupancy(), queue.push(3)), ((1, true), Err(3)), "that one has something to do now");
     }
 
     #[test]
