@@ -177,3 +177,41 @@ fn drip_all(mut crowd: Vec<(Raw, &str)>, is_over: &AtomicBool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_quiet_connection_is_closed_when_it_has_had_its_time() {
+    const KEEP_ALIVE: Duration = Duration::from_secs(2);
+    let script = "import time\ndef output(files, ctx):\n    time.sleep(ctx.params['seconds'])\n    return [1]\n";
+    let setup = Setup::inline(Language::Python, "sleeps", script).flags(&["--keep-alive", "2s", "--head-timeout", "1h"]);
+    let service = setup.start();
+    let get = format!("GET /jobs {HEAD}\r\n");
+    let post = |seconds: f64| {
+        let body = setup.body(json!({"seconds": seconds})).to_string();
+        format!("POST /output {HEAD}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    // What is sent at once, and how many requests that is.
+    let asked = [
+        (get.clone(), 1),
+        (post(0.0), 1),
+        (post(2.5), 1),
+        (get.repeat(3), 3),
+        (post(2.5).repeat(2), 2),
+        (format!("{get}GET /jo"), 1),
+    ];
+    std::thread::scope(|scope| {
+        for (sent, count) in &asked {
+            scope.spawn(|| {
+                let mut raw = Raw::connect(&service).sent(sent);
+                (0..*count).for_each(|_| drop(raw.answer().expect(200)));
+                let quiet = timed(|| assert!(raw.answers(PATIENCE).is_empty(), "it ends without a word"));
+                assert!(quiet >= KEEP_ALIVE / 2 && quiet < PATIENCE / 2, "{quiet:?} after {sent}");
+            });
+        }
+        let mut raw = Raw::connect(&service);
+        for _ in 0..12 {
+            raw = raw.sent(&get);
+            raw.answer().expect(200);
+            std::thread::sleep(KEEP_ALIVE / 8);
+        }
+    });
+}

@@ -35,11 +35,12 @@ pub(super) struct Connection {
     head: HeadWatch,
     /// How the client takes what is answered.
     taking: Pace,
-    /// Since when no request has been under way, and no head either, so far as that is known.
+    /// Since when no request has been under way and nothing has come.
     quiet: Option<Instant>,
     /// Since when the last answer has been made.
     over: Option<Instant>,
-    ending: Option<Ending>,
+    /// Apart, as few connections ever need it.
+    ending: Option<Box<Ending>>,
     has_ended: bool,
     _place: Place,
 }
@@ -72,6 +73,11 @@ impl Connection {
         &self.app.config.http.connections
     }
 
+    /// Which requests have come is known before what comes next, and before it is waited for.
+    fn catch_up(&mut self) {
+        self.head.catch_up(self.exchange.requests(), self.exchange.body());
+    }
+
     /// What came while no request was under way; `None` if the head it belongs to is refused.
     fn take_head(&mut self, bytes: &[u8]) -> Option<()> {
         let Err(BareLineFeed) = self.head.take(bytes, Instant::now) else { return Some(()) };
@@ -89,7 +95,7 @@ impl Connection {
         self.app.metrics.traffic().cut(Cut::Head);
         // In the middle of an answer that the client does not take, another one would be taken for its rest.
         let answer = if self.taking.is_waiting() { Vec::new() } else { refusal::answer(problem, &self.app) };
-        self.ending = Some(Ending::with(answer));
+        self.ending = Some(Box::new(Ending::with(answer)));
     }
 
     /// Goes on to end the connection, if that has begun.
@@ -105,14 +111,25 @@ impl Connection {
         Some(progress)
     }
 
-    /// Whether nothing has come for longer than a connection may stay open so.
-    ///
-    /// The library sees to that, too, but not where the client has sent a part of its next request ahead.
+    /// Whether nothing has come for longer than a connection may stay open so, while no head is awaited that has its own time.
     fn is_quiet_for_long(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.head.since().is_some() {
+            return false;
+        }
         let since = *self.quiet.get_or_insert_with(Instant::now);
-        let limits = self.limits();
-        let patience = limits.keep_alive.saturating_add(limits.head_timeout);
-        self.head.since().is_none() && since.checked_add(patience).is_some_and(|end| self.timer.has_passed(end, cx))
+        since.checked_add(self.limits().keep_alive).is_some_and(|end| self.timer.has_passed(end, cx))
+    }
+
+    /// With the end of an answer the connection becomes quiet. Nothing may be read before it has been for long.
+    fn begin_to_be_quiet(&mut self, cx: &mut Context<'_>) {
+        if !self.exchange.is_idle() {
+            self.quiet = None;
+            return;
+        }
+        self.catch_up();
+        if self.is_quiet_for_long(cx) {
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Once the last answer has been made, the client has its moment, whether it sends something or not.
@@ -201,7 +218,7 @@ impl AsyncRead for Connection {
         if this.exchange.is_over() && this.exchange.is_idle() {
             return this.poll_over(cx).map(Ok);
         }
-        this.head.catch_up(this.exchange.requests(), this.exchange.body());
+        this.catch_up();
         this.read(cx, buffer)
     }
 }
@@ -240,6 +257,7 @@ impl AsyncWrite for Connection {
             Poll::Ready(()) => {
                 this.note_that_all_was_taken();
                 this.begin_to_be_over(cx);
+                this.begin_to_be_quiet(cx);
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => this.stall(cx).map(Err),

@@ -159,40 +159,31 @@ where
             return Answer::Never;
         }
         let turn = Some(exchange.begin(&mut request));
-        Answer::New { answer: self.routes.call(request), turn }
+        Answer::New { answer: Box::pin(self.routes.call(request)), turn }
     }
 }
 
-pin_project! {
-    /// The answer to a request.
-    #[project = AnswerStage]
-    pub(super) enum Answer<F> {
-        /// It is being made.
-        New {
-            #[pin]
-            answer: F,
-            turn: Option<Turn>,
-        },
-        /// It was begun before the client was told to send the body.
-        Begun {
-            answer: Pin<Box<Answer<F>>>,
-        },
-        /// There is none: the client had been told that the answer before is the last. The connection will be closed.
-        Never,
-    }
+/// The answer to a request. Connections have room for one all the time, so it is a small thing.
+pub(super) enum Answer<F> {
+    /// It is being made.
+    New { answer: Pin<Box<F>>, turn: Option<Turn> },
+    /// It was begun before the client was told to send the body.
+    Begun { answer: Pin<Box<Self>> },
+    /// There is none: the client had been told that the answer before is the last. The connection will be closed.
+    Never,
 }
 
 impl<F: Future<Output = Result<ServiceResponse<BoxBody>, Error>>> Future for Answer<F> {
     type Output = Result<Response<Counted>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AnswerStage::New { answer, turn } => {
-                let answered = ready!(answer.poll(cx))?;
+        match self.get_mut() {
+            Self::New { answer, turn } => {
+                let answered = ready!(answer.as_mut().poll(cx))?;
                 Poll::Ready(Ok(counted(answered.into(), turn.take())))
             }
-            AnswerStage::Begun { answer } => answer.as_mut().poll(cx),
-            AnswerStage::Never => Poll::Pending,
+            Self::Begun { answer } => answer.as_mut().poll(cx),
+            Self::Never => Poll::Pending,
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use actix_http::HttpServiceBuilder;
 use actix_http::error::DispatchError;
+use actix_http::{HttpServiceBuilder, KeepAlive};
 use actix_service::IntoServiceFactory;
 use actix_web::App as HttpApp;
 use actix_web::dev::{AppConfig, Service, ServiceFactory, fn_factory};
@@ -19,12 +19,14 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admission::{Admitted, Place};
 use super::connection::Connection;
 use super::ending::{Ending, LINGER};
 use super::exchange::{Exchange, Exchanges};
 use super::expectation::Expectation;
+use super::farewell::Farewell;
 use super::refusal;
 use super::timer::Timer;
 use super::traffic::Cut;
@@ -40,7 +42,8 @@ pub(super) struct Front<H> {
     app: Arc<App>,
     tls: Option<TlsAcceptor>,
     end: End,
-    http: Rc<H>,
+    farewell: Rc<Farewell>,
+    http: H,
 }
 
 /// What a thread is told of the end of the server.
@@ -63,15 +66,18 @@ pub(super) async fn open(
     let routes = routes.into_factory().new_service(AppConfig::default()).await?;
     let requests = Rc::new(Exchanges::new(routes));
     let expectation = Rc::new(Expectation::new(Rc::clone(&requests)));
-    let signal = end.has_begun.clone();
+    let keep_alive = app.config.http.connections.keep_alive;
+    let farewell = Rc::<Farewell>::default();
+    let heard = Rc::clone(&farewell);
     let http = HttpServiceBuilder::default()
-        .keep_alive(app.config.http.connections.keep_alive)
-        // The connection sees to that, and not for its first request alone.
+        // The connection sees to that with one timer for all that it waits for, and also where a part of the next request has come.
+        .keep_alive(if keep_alive.is_zero() { KeepAlive::Disabled } else { KeepAlive::Os })
+        // To that, too, and not for its first request alone.
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(LINGER)
         // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.
         .h1_allow_half_closed(false)
-        .graceful_shutdown_signal(move || begun(signal.clone()))
+        .graceful_shutdown_signal(move || heard.said())
         .on_connect_ext(|connection: &Connection, data| {
             data.insert(connection.exchange());
         })
@@ -79,26 +85,35 @@ pub(super) async fn open(
         .h1(fn_factory(move || ready(Ok::<_, Infallible>(Rc::clone(&requests)))))
         .new_service(())
         .await?;
-    Ok(Front { app: app.into_inner(), tls, end, http: Rc::new(http) })
+    Ok(Front { app: app.into_inner(), tls, end, farewell, http })
 }
 
 impl<H> Front<H>
 where
     H: Service<(Connection, Option<SocketAddr>), Response = (), Error = DispatchError>,
 {
-    /// Serves a connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream) {
-        let peer = stream.peer_addr().ok();
-        // Apart, so that what the beginning needs takes up no room later.
-        let Some(connection) = Box::pin(self.open(stream)).await else { return };
-        if let Err(error) = self.http.call((connection, peer)).await {
-            tracing::trace!(%error, "a connection ended early");
+    /// Serves a connection to its end, with which the token is dropped.
+    pub(super) fn serve(self: Rc<Self>, stream: TcpStream, open: TaskTrackerToken) -> impl Future<Output = ()> {
+        // Apart, and moved into what follows, so that neither takes up room later.
+        let opening = Box::pin(Rc::clone(&self).open(stream));
+        async move {
+            let _open = open;
+            let Some(opened) = opening.await else { return };
+            if let Err(error) = self.http.call(opened).await {
+                tracing::trace!(%error, "a connection ended early");
+            }
         }
     }
 
-    /// A connection that may ask something; `None` if it has been told why not, and is over.
-    async fn open(&self, stream: TcpStream) -> Option<Connection> {
-        let (app, opened) = (Arc::clone(&self.app), Instant::now());
+    /// Tells all connections of the thread, when the end of the server has begun.
+    pub(super) async fn say_farewell(&self) {
+        begun(self.end.has_begun.clone()).await;
+        self.farewell.say();
+    }
+
+    /// A connection that may ask something, and who is at its other end; `None` if it has been told why not, and is over.
+    async fn open(self: Rc<Self>, stream: TcpStream) -> Option<(Connection, Option<SocketAddr>)> {
+        let (app, opened, peer) = (Arc::clone(&self.app), Instant::now(), stream.peer_addr().ok());
         let (exchange, place) = match app.admission.admit() {
             Admitted::Fully(place) => (Exchange::until(Arc::clone(&self.end.is_closing)), place),
             Admitted::ForProbes(place) => (Exchange::for_probes(), place),
@@ -122,7 +137,7 @@ where
             .await
             .inspect_err(|error| tracing::error!(%error, "the routes are not ready"))
             .ok()?;
-        Some(Connection::new(transport.ok()?, opened, exchange, app, place))
+        Some((Connection::new(transport.ok()?, opened, exchange, app, place), peer))
     }
 }
 

@@ -15,6 +15,7 @@ mod ending;
 mod event_loops;
 pub(crate) mod exchange;
 mod expectation;
+mod farewell;
 mod front;
 mod head;
 mod pace;

@@ -108,20 +108,15 @@ fn lane(app: web::Data<App>, tls: Option<TlsAcceptor>, end: End) -> (Lane, Work)
 async fn serve(app: web::Data<App>, tls: Option<TlsAcceptor>, end: End, mut arriving: mpsc::UnboundedReceiver<Arrival>) {
     let Ok(front) = front::open(app, tls, end).await else { return tracing::error!("the routes cannot be set up") };
     let front = Rc::new(front);
-    while let Some((stream, open)) = arriving.recv().await {
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::error!(%error, "a connection cannot be waited for");
-                continue;
+    let serving = async {
+        while let Some((stream, open)) = arriving.recv().await {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => drop(tokio::task::spawn_local(Rc::clone(&front).serve(stream, open))),
+                Err(error) => tracing::error!(%error, "a connection cannot be waited for"),
             }
-        };
-        let front = Rc::clone(&front);
-        tokio::task::spawn_local(async move {
-            front.serve(stream).await;
-            drop(open);
-        });
-    }
+        }
+    };
+    tokio::join!(serving, front.say_farewell());
     // No more connections come; those that are open are answered, and workers are fed.
     pending().await
 }
