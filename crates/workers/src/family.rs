@@ -1,7 +1,8 @@
 //! The children of this process: those it has started, and those that came to it when their own parents had ended.
 
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const END_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait between two looks at that.
 const END_PAUSE: Duration = Duration::from_millis(5);
+/// Longer than a process's number, name, state and parent, which its line begins with.
+const STAT_BYTES: usize = 256;
 
 /// Which children are whose. Cheap to clone.
 ///
@@ -52,7 +55,9 @@ impl Family {
     /// An [`io::Error`] if the system cannot do that; orphans then go to process 1.
     pub(crate) fn adopt_orphans(&self, loops: &Loops) -> io::Result<Looping> {
         let _possible = signal(SignalKind::child())?;
-        *lock(&self.inherited) = children().map(|child| child.pid).collect();
+        let own = lock(&self.own);
+        *lock(&self.inherited) = children().map(|child| child.pid).filter(|pid| !own.contains(pid)).collect();
+        drop(own);
         set_child_subreaper(Some(getpid()))?;
         let family = self.clone();
         Ok(loops.start("reaper", move |beat| family.clone().reap_again_and_again(beat)))
@@ -121,10 +126,17 @@ struct ChildProcess {
 fn children() -> impl Iterator<Item = ChildProcess> {
     let own = getpid().to_string();
     kin::pids().filter_map(move |pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let stat = stat(pid).ok()?;
         // The name in parentheses may hold anything.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let state = fields.next()?;
         (fields.next()? == own).then(|| ChildProcess { pid, has_ended: state == "Z" })
     })
+}
+
+/// What the system says of a process, as far as its parent. It is asked of every process there is, so it is read in one go.
+fn stat(pid: Pid) -> io::Result<String> {
+    let mut text = [0; STAT_BYTES];
+    let count = File::open(format!("/proc/{pid}/stat"))?.read(&mut text)?;
+    Ok(String::from_utf8_lossy(&text[..count]).into_owned())
 }
