@@ -77,15 +77,17 @@ async fn assemble(config: Config, event_loops: &EventLoops) -> Result<App, Serve
     let loops = Loops::new(config.service.loop_patience);
     loops.watch().map_err(ServeError::Watch)?;
     let replica = ReplicaId::random();
+    let settings = PoolSettings { event_loops: event_loops.handles(), ..pool_settings(&config, &script, &runtime) };
+    let launcher = Launcher::start(&loops).map_err(ServeError::Launcher)?;
+    // Interpreters take as long to start as databases do to open. They get no script before there is a guard.
+    launcher.launch_ahead(&settings.runtime, &script, settings.workers);
+    launcher.look_after_orphans(guard);
     let Storage { store, files, artifacts } = storage::open(&config, replica, &loops).await?;
 
-    let launcher = Launcher::start(&loops).map_err(ServeError::Launcher)?;
-    launcher.look_after_orphans(guard);
     let metrics = Metrics::new(config.service.name.as_str())?;
     let cache_limits = StateCacheLimits { bytes: config.storage.state_cache_bytes, max_stale: config.storage.state_max_stale };
     let state = Arc::new(CachedState::new(Arc::clone(&store), cache_limits, metrics.state_cache()));
     let host = Arc::new(ServingHost::new(Arc::clone(&state)));
-    let settings = PoolSettings { event_loops: event_loops.handles(), ..pool_settings(&config, &script, &runtime) };
     let threads = threads::of_each_worker(&config.workers, config.workers.serving + config.jobs.workers);
     let runtime = Runtime { threads, ..runtime };
     let pool = match store.active().await? {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dunnage_loops::{Beat, Looping, Loops};
@@ -54,8 +54,17 @@ struct Shared {
     family: Family,
     oom_kills: Arc<OomKills>,
     started: AtomicU64,
+    ahead: Mutex<Vec<Ahead>>,
     guard: Mutex<Option<Guard>>,
     reaper: Mutex<Option<Looping>>,
+}
+
+/// A program that is being started, or waits for somebody who wants it. Dropping this ends it.
+#[derive(Debug)]
+struct Ahead {
+    runtime: Runtime,
+    directory: PathBuf,
+    launched: oneshot::Receiver<io::Result<Launched>>,
 }
 
 #[derive(Debug)]
@@ -109,6 +118,7 @@ impl Launcher {
             family: Family::default(),
             oom_kills: Arc::new(OomKills::watch()),
             started: AtomicU64::new(0),
+            ahead: Mutex::default(),
             guard: Mutex::new(None),
             reaper: Mutex::new(None),
         };
@@ -133,6 +143,7 @@ impl Launcher {
     pub async fn finish(&self) {
         let launcher = self.clone();
         let finishing = tokio::task::spawn_blocking(move || {
+            launcher.ahead().clear();
             launcher.shared.mark.kill_all();
             launcher.shared.family.end_orphans();
             launcher.shared.shared_memory.clear_all();
@@ -147,12 +158,42 @@ impl Launcher {
         &self.shared.loops
     }
 
-    pub(crate) async fn launch(&self, runtime: Runtime, directory: PathBuf) -> io::Result<Launched> {
-        let (respond, response) = oneshot::channel();
-        let gone = |_| io::Error::other("the launcher thread has ended");
+    /// Starts `count` programs of the first workers of `script` without waiting for them: by the time that their workers are wanted, their
+    /// interpreters run. Those that cannot be started are started again then, by whoever wants them and can say what is wrong.
+    pub fn launch_ahead(&self, runtime: &Runtime, script: &Path, count: usize) {
+        let directory = working_directory(script);
+        for _ in 0..count {
+            let Ok(launched) = self.request(runtime.clone(), directory.clone()) else { return };
+            self.ahead().push(Ahead { runtime: runtime.clone(), directory: directory.clone(), launched });
+        }
+    }
+
+    /// Starts the program of a worker of `script`, or hands over one that has been started ahead.
+    pub(crate) async fn launch(&self, runtime: &Runtime, script: &Path) -> io::Result<Launched> {
+        let directory = working_directory(script);
+        if let Some(launched) = self.take_ahead(runtime, &directory)
+            && let Ok(Ok(launched)) = launched.await
+        {
+            return Ok(launched);
+        }
+        self.request(runtime.clone(), directory)?.await.map_err(|_| gone())?
+    }
+
+    fn request(&self, runtime: Runtime, directory: PathBuf) -> io::Result<oneshot::Receiver<io::Result<Launched>>> {
+        let (respond, launched) = oneshot::channel();
         let request = Request { runtime, directory, belongings: self.belongings()?, runtime_handle: Handle::current(), respond };
-        self.requests.send(request).map_err(|_| gone(()))?;
-        response.await.map_err(|_| gone(()))?
+        self.requests.send(request).map_err(|_| gone())?;
+        Ok(launched)
+    }
+
+    fn take_ahead(&self, runtime: &Runtime, directory: &Path) -> Option<oneshot::Receiver<io::Result<Launched>>> {
+        let mut ahead = self.ahead();
+        let place = ahead.iter().position(|ahead| ahead.runtime == *runtime && ahead.directory == directory)?;
+        Some(ahead.remove(place).launched)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Vec<Ahead>> {
+        self.shared.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn belongings(&self) -> io::Result<Belongings> {
@@ -167,9 +208,18 @@ impl Launcher {
         })
     }
 
-    fn guard(&self) -> std::sync::MutexGuard<'_, Option<Guard>> {
+    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
         self.shared.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The folder that a script lies in.
+fn working_directory(script: &Path) -> PathBuf {
+    script.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the launcher thread has ended")
 }
 
 fn launch_all(mut received: mpsc::UnboundedReceiver<Request>, loops: &Loops, beat: &Beat) -> ! {

@@ -42,7 +42,7 @@ pub struct Started {
     pub hello: Hello,
     /// The script's functions.
     pub functions: Functions,
-    /// From the start of the process until the script was loaded.
+    /// From when the worker was wanted until the script was loaded.
     pub load_time: Duration,
 }
 
@@ -192,8 +192,7 @@ impl Worker {
     async fn launch(launcher: &Launcher, runtime: &Runtime, load: &Load, host: Arc<dyn Host>) -> Result<Self, StartError> {
         let program = runtime.program.display().to_string();
         let cannot_start = |source| StartError::Launch { program: program.clone(), source };
-        let folder = load.script.parent().unwrap_or(std::path::Path::new("/")).to_owned();
-        let Launched { process, socket, stdout, stderr } = launcher.launch(runtime.clone(), folder).await.map_err(cannot_start)?;
+        let Launched { process, socket, stdout, stderr } = launcher.launch(runtime, &load.script).await.map_err(cannot_start)?;
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             runtime: program.clone(),

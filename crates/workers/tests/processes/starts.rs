@@ -6,7 +6,7 @@ use std::time::Duration;
 use dunnage_workers::{Exit, Runtime, StartError};
 use serde_json::json;
 
-use crate::fixture::{PATIENCE, Site, eventually, request, soon};
+use crate::fixture::{PATIENCE, Site, eventually, is_alive, request, soon};
 
 #[tokio::test]
 async fn a_worker_finds_four_descriptors_and_no_more() {
@@ -95,4 +95,50 @@ async fn a_start_that_is_given_up_on_its_way_leaves_no_process() {
         drop(start);
         site.processes_become(0).await;
     }
+}
+
+#[tokio::test]
+async fn programs_that_were_started_ahead_become_the_first_workers() {
+    let site = Site::new();
+    site.launch_ahead(&site.runtime(), 2);
+    let mut waiting = site.processes_become(2).await;
+    let workers = [site.worker().await, site.worker().await];
+    let mut pids = workers.each_ref().map(|worker| worker.pid().unwrap());
+    (pids.sort_unstable(), waiting.sort_unstable());
+    assert_eq!(waiting, pids);
+    let third = site.worker().await;
+    assert_eq!(site.processes_become(3).await.len(), 3, "there was none left for it");
+    for worker in workers.into_iter().chain([third]) {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_was_started_ahead_is_for_its_own_runtime_alone() {
+    let site = Site::new();
+    site.launch_ahead(&Runtime { threads: 3, ..site.runtime() }, 1);
+    let waiting = site.processes_become(1).await;
+    let worker = site.worker().await;
+    assert_ne!(worker.pid(), Some(waiting[0]));
+    worker.stop().await;
+    let _ = site.without_launcher();
+    eventually("nobody can want it any more, and it ends", || (!is_alive(waiting[0])).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_its_worker_ends_with_the_server() {
+    let site = Site::new();
+    site.launch_ahead(&site.runtime(), 2);
+    site.processes_become(2).await;
+    site.finish().await;
+    site.processes_become(0).await;
+}
+
+#[tokio::test]
+async fn a_program_that_could_not_be_started_ahead_is_told_to_whoever_wants_it() {
+    let site = Site::new();
+    let nothing = Runtime { program: "/nowhere/runtime".into(), arguments: Vec::new(), threads: 0 };
+    site.launch_ahead(&nothing, 1);
+    let error = site.start(&nothing, PATIENCE).await.unwrap_err();
+    assert_eq!(error.to_string(), "`/nowhere/runtime` cannot be started");
 }
