@@ -200,8 +200,8 @@ fn a_quiet_connection_is_closed_when_it_has_had_its_time() {
     ];
     std::thread::scope(|scope| {
         for (sent, count) in &asked {
-            scope.spawn(|| {
-                let mut raw = Raw::connect(&service).sent(sent);
+            let mut raw = Raw::connect(&service).sent(sent);
+            scope.spawn(move || {
                 (0..*count).for_each(|_| drop(raw.answer().expect(200)));
                 let quiet = timed(|| assert!(raw.answers(PATIENCE).is_empty(), "it ends without a word"));
                 assert!(quiet >= KEEP_ALIVE / 2 && quiet < PATIENCE / 2, "{quiet:?} after {sent}");
