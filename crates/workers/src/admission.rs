@@ -35,7 +35,7 @@ pub struct Refusal {
 /// Why a request was refused, in one stable word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCause {
-    /// `max_queue` requests wait.
+    /// `max_queue` requests wait, besides those that idle workers are about to take.
     QueueFull,
     /// It would wait for longer than `max_queue_wait`.
     QueueWait,

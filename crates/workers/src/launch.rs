@@ -47,6 +47,8 @@ pub struct Launcher {
 /// What all workers of a server have in common.
 #[derive(Debug)]
 struct Shared {
+    /// Before the folder that they may be writing to.
+    ahead: Mutex<Vec<Ahead>>,
     loops: Loops,
     mark: ServerMark,
     scratch: Scratch,
@@ -54,7 +56,6 @@ struct Shared {
     family: Family,
     oom_kills: Arc<OomKills>,
     started: AtomicU64,
-    ahead: Mutex<Vec<Ahead>>,
     guard: Mutex<Option<Guard>>,
     reaper: Mutex<Option<Looping>>,
 }
@@ -111,6 +112,7 @@ impl Launcher {
         std::thread::Builder::new().name(LAUNCHER.to_owned()).spawn(move || launch_all(received, &watching, &beat))?;
         let (mark, scratch) = (ServerMark::random(), Scratch::make()?);
         let shared = Shared {
+            ahead: Mutex::default(),
             loops: loops.clone(),
             shared_memory: SharedMemory::watch(loops, mark.clone(), scratch.notes()?),
             mark,
@@ -118,7 +120,6 @@ impl Launcher {
             family: Family::default(),
             oom_kills: Arc::new(OomKills::watch()),
             started: AtomicU64::new(0),
-            ahead: Mutex::default(),
             guard: Mutex::new(None),
             reaper: Mutex::new(None),
         };
@@ -159,7 +160,8 @@ impl Launcher {
     }
 
     /// Starts `count` programs of the first workers of `script` without waiting for them: by the time that their workers are wanted, their
-    /// interpreters run. Those that cannot be started are started again then, by whoever wants them and can say what is wrong.
+    /// interpreters run. Those that cannot be started, or have ended by then, are started again by whoever wants them and can say what is
+    /// wrong.
     pub fn launch_ahead(&self, runtime: &Runtime, script: &Path, count: usize) {
         let directory = working_directory(script);
         for _ in 0..count {
@@ -171,10 +173,12 @@ impl Launcher {
     /// Starts the program of a worker of `script`, or hands over one that has been started ahead.
     pub(crate) async fn launch(&self, runtime: &Runtime, script: &Path) -> io::Result<Launched> {
         let directory = working_directory(script);
-        if let Some(launched) = self.take_ahead(runtime, &directory)
-            && let Ok(Ok(launched)) = launched.await
-        {
-            return Ok(launched);
+        while let Some(launched) = self.take_ahead(runtime, &directory) {
+            if let Ok(Ok(launched)) = launched.await
+                && !launched.process.ended_within(Duration::ZERO).await
+            {
+                return Ok(launched);
+            }
         }
         self.request(runtime.clone(), directory)?.await.map_err(|_| gone())?
     }

@@ -94,6 +94,22 @@ fn the_server_serves_on_when_no_more_files_can_be_opened(language: Language) {
     assert_eq!(service.output(&body), [6.0]);
 }
 
+/// What a client has not sent of a body is awaited for a moment after the answer, and no connection is kept alive here: both ends must not
+/// wake each other.
+#[test]
+fn a_connection_that_is_over_keeps_nobody_busy() {
+    let setup = Setup::new(Language::Python, "calls").flags(&["--keep-alive", "0s"]);
+    let service = setup.start();
+    let post = "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+    let used = cpu_time(&service);
+    let over: Vec<_> = (0..4).map(|_| Raw::connect(&service).sent(post)).collect();
+    for mut raw in over {
+        assert_eq!(raw.answers(PATIENCE).iter().map(|answer| answer.status).collect::<Vec<_>>(), [404]);
+    }
+    let used = cpu_time(&service) - used;
+    assert!(used < Duration::from_millis(300), "the server was busy for {used:?} with connections on which nothing happens");
+}
+
 fn limit_files(service: &Service, files: u64) {
     let limit = Rlimit { current: Some(files), maximum: Some(20_000) };
     prlimit(Pid::from_raw(service.pid()), Resource::Nofile, limit).expect("it is our child");

@@ -120,9 +120,10 @@ impl Connection {
         since.checked_add(self.limits().keep_alive).is_some_and(|end| self.timer.has_passed(end, cx))
     }
 
-    /// With the end of an answer the connection becomes quiet. Nothing may be read before it has been for long.
+    /// With the end of an answer the connection becomes quiet. Nothing may be read before it has been for long. After the last answer there is
+    /// another end to wait for.
     fn begin_to_be_quiet(&mut self, cx: &mut Context<'_>) {
-        if !self.exchange.is_idle() {
+        if !self.exchange.is_idle() || self.exchange.is_over() {
             self.quiet = None;
             return;
         }

@@ -70,9 +70,9 @@ pub(super) async fn open(
     let farewell = Rc::<Farewell>::default();
     let heard = Rc::clone(&farewell);
     let http = HttpServiceBuilder::default()
-        // The connection sees to that with one timer for all that it waits for, and also where a part of the next request has come.
+        // The connection keeps both times itself, with one timer: that of quiet also where a part of the next request has come, that of heads for
+        // each request.
         .keep_alive(if keep_alive.is_zero() { KeepAlive::Disabled } else { KeepAlive::Os })
-        // To that, too, and not for its first request alone.
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(LINGER)
         // A client that hangs up while it is answered is gone: what it listens to must not stay open until the next write fails.

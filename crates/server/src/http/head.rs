@@ -64,8 +64,8 @@ impl HeadWatch {
         }
     }
 
-    /// To be called before anything is read or waited for, with how many requests have come in all, and how long the last one's body is if that is
-    /// known.
+    /// To be called before anything is read or waited for, with how many requests have come in all, and how long the last one's body is if
+    /// that is known.
     pub(super) fn catch_up(&mut self, requests: u64, body: Option<u64>) {
         let new = requests - self.requests;
         if new == 0 {

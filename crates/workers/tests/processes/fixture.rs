@@ -87,11 +87,6 @@ impl Site {
         self.launcher.launch_ahead(runtime, &self.script(), count);
     }
 
-    /// What a server does at its end.
-    pub(crate) async fn finish(&self) {
-        self.launcher.finish().await;
-    }
-
     /// Gives up every handle of the launcher, and keeps what the workers need.
     pub(crate) fn without_launcher(self) -> (TempDir, Arc<Notebook>) {
         let Self { folder, host, launcher, .. } = self;

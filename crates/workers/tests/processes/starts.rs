@@ -6,7 +6,7 @@ use std::time::Duration;
 use dunnage_workers::{Exit, Runtime, StartError};
 use serde_json::json;
 
-use crate::fixture::{PATIENCE, Site, eventually, is_alive, request, soon};
+use crate::fixture::{PATIENCE, Site, eventually, is_alive, request, send_signal, soon};
 
 #[tokio::test]
 async fn a_worker_finds_four_descriptors_and_no_more() {
@@ -126,12 +126,16 @@ async fn a_program_that_was_started_ahead_is_for_its_own_runtime_alone() {
 }
 
 #[tokio::test]
-async fn what_waits_for_its_worker_ends_with_the_server() {
+async fn a_program_that_has_ended_before_it_was_wanted_is_not_missed() {
     let site = Site::new();
     site.launch_ahead(&site.runtime(), 2);
-    site.processes_become(2).await;
-    site.finish().await;
-    site.processes_become(0).await;
+    for pid in site.processes_become(2).await {
+        send_signal(pid, rustix::process::Signal::KILL);
+        eventually("it has ended", || (!is_alive(pid)).then_some(())).await;
+    }
+    let worker = site.worker().await;
+    assert_eq!(worker.pid(), Some(site.processes_become(1).await[0]));
+    worker.stop().await;
 }
 
 #[tokio::test]
