@@ -104,7 +104,8 @@ async fn programs_that_were_started_ahead_become_the_first_workers() {
     let mut waiting = site.processes_become(2).await;
     let workers = [site.worker().await, site.worker().await];
     let mut pids = workers.each_ref().map(|worker| worker.pid().unwrap());
-    (pids.sort_unstable(), waiting.sort_unstable());
+    pids.sort_unstable();
+    waiting.sort_unstable();
     assert_eq!(waiting, pids);
     let third = site.worker().await;
     assert_eq!(site.processes_become(3).await.len(), 3, "there was none left for it");
