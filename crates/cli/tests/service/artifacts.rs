@@ -36,8 +36,9 @@ fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-fn of_this_replica(models: &Value) -> Value {
-    models["replicas"].as_array().unwrap().iter().find(|it| it["isThis"] == true).unwrap().clone()
+/// What the replica that was asked says of itself; `None` before it has said that it is there.
+fn of_this_replica(models: &Value) -> Option<Value> {
+    models["replicas"].as_array().unwrap().iter().find(|it| it["isThis"] == true).cloned()
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn an_altered_artifact_never_serves_and_serves_again_once_it_is_restored() {
     output.expect_problem(503, "worker_unavailable");
     let error = eventually("`/models` says so", LAG, || {
         let models = service.get("/models").expect(200);
-        of_this_replica(&models)["error"].as_str().map(str::to_owned)
+        of_this_replica(&models)?["error"].as_str().map(str::to_owned)
     });
     assert!(error.contains(because), "{error}");
     let alarm = service.log().into_iter().find(|line| line.contains("no worker is given it")).unwrap();
