@@ -1,10 +1,11 @@
 //! Connections: which are taken, how long they may be quiet, and what is said on those that never come to a request.
 //!
 //! [`server`] puts it together: [`arrivals`] takes connections, and gives each to one of the [`event_loops`]. There it passes [`front`], which
-//! asks [`mod@admission`] for room and does the handshake of TLS, and becomes a [`connection::Connection`], a stream that keeps the clocks. The HTTP library reads requests from it and calls
-//! [`exchange`], which tells the connection whose turn it is and hands the request to the routes. Refusals of what the library cannot
-//! read are written by [`refusal`], in our words. [`awaited`] keeps the time of bodies, [`pace`] knows how much is left, [`target`] looks
-//! at what was asked for. `docs/http.md` is this for operators.
+//! asks [`mod@admission`] for room and does the handshake of TLS, and becomes a [`connection::Connection`], a stream that keeps the clocks. The
+//! HTTP library reads requests from it and calls [`exchange`], which tells the connection whose turn it is and hands the request to the routes.
+//! Refusals of what the library cannot read are written by [`refusal`], in our words. [`awaited`] keeps the time of bodies, [`pace`] knows how
+//! much is left, [`target`] looks at what was asked for. [`farewell`] tells all connections of a thread that the server ends. `docs/http.md` is
+//! this for operators.
 
 pub(crate) mod admission;
 mod arrivals;
